@@ -1,0 +1,157 @@
+package outbound
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+
+	"github.com/ambit-mesh/ambit/ztunnel/hbone"
+	"github.com/ambit-mesh/ambit/ztunnel/inpod"
+	"github.com/ambit-mesh/ambit/ztunnel/passthrough"
+	"github.com/ambit-mesh/ambit/ztunnel/policy"
+	"github.com/ambit-mesh/ambit/ztunnel/route"
+	"github.com/ambit-mesh/ambit/ztunnel/telemetry"
+)
+
+// conn is one connection. It is kept small: an idle one is this, a goroutine, a socket and a stream.
+type conn struct {
+	pod          *inpod.Pod
+	app          *net.TCPConn
+	client, dest netip.AddrPort
+	start        time.Time
+
+	bytes   hbone.Counters // of a tunnel's relay
+	inner   func()         // ends the tunnel within the tunnel, if there is one
+	record  *telemetry.Conn
+	version uint64 // of the snapshot it was routed by
+
+	mu     sync.Mutex
+	stream *hbone.Stream // either of these is where it goes
+	plain  *net.TCPConn
+	kind   route.Kind
+	reason route.Reason
+	dial   netip.AddrPort
+	why    inpod.Cause // not none: it was cut
+}
+
+// Bytes implements telemetry.Meter.
+func (c *conn) Bytes() (request, response uint64) {
+	return uint64(c.bytes.ToStream.Load()), uint64(c.bytes.FromStream.Load())
+}
+
+// Judged implements inpod.Connection: policy judges where connections arrive.
+func (c *conn) Judged() policy.Conn { return policy.Conn{} }
+
+// Cut implements inpod.Connection.
+func (c *conn) Cut(why inpod.Cause, _ policy.Decision) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why != inpod.CauseNone {
+		return
+	}
+	c.why = why
+	c.endLocked()
+}
+
+// endLocked resets whatever there is.
+func (c *conn) endLocked() {
+	passthrough.Reset(c.app)
+	if c.plain != nil {
+		passthrough.Reset(c.plain)
+	}
+	if c.stream != nil {
+		c.stream.Reset(http2.ErrCodeConnect)
+	}
+}
+
+// errCut is a connection that was cut while it was set up.
+type errCut struct{ why inpod.Cause }
+
+func (e errCut) Error() string { return "cut while it was set up: " + e.why.String() }
+
+// established says that setting up is over; an error if it was cut meanwhile.
+func (c *conn) established() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.why != inpod.CauseNone {
+		c.endLocked()
+		return errCut{c.why}
+	}
+	return nil
+}
+
+// relay copies until both directions have ended, and records how. It and what calls it keep their frames small, for a parked
+// goroutine with more than some 1,200 bytes of frames keeps 8 KiB of stack instead of 4.
+func (c *conn) relay() {
+	if c.stream != nil {
+		c.tunnelEnded(hbone.Relay(c.app, c.stream, &c.bytes))
+	} else {
+		c.plainEnded(passthrough.Relay(c.app, c.plain, &c.record.RequestBytes, &c.record.ResponseBytes))
+	}
+}
+
+//go:noinline
+func (c *conn) tunnelEnded(r hbone.Result) { c.ended(tunnelOutcome(r)) }
+
+//go:noinline
+func (c *conn) plainEnded(r passthrough.Result) { c.ended(plainOutcome(r)) }
+
+// ended closes the record.
+func (c *conn) ended(o telemetry.Outcome) {
+	c.mu.Lock()
+	if c.why != inpod.CauseNone {
+		o.Err, o.Close = fmt.Errorf("closed by the ztunnel: %s", c.why), c.why.String()
+	}
+	o.Reason, o.Snapshot = c.reason.String(), c.version
+	c.mu.Unlock()
+	c.record.Close(o)
+}
+
+func tunnelOutcome(r hbone.Result) telemetry.Outcome {
+	switch {
+	case r.Err == nil:
+		return telemetry.Outcome{Close: "eof"}
+	case r.TCPReset:
+		return telemetry.Outcome{Close: "reset by client"}
+	case errors.Is(r.Err, hbone.ErrConnLost):
+		return telemetry.Outcome{Flag: telemetry.FlagHTTP2, Err: r.Err, Close: "tunnel lost"}
+	default:
+		return telemetry.Outcome{Close: "reset by server"}
+	}
+}
+
+func plainOutcome(r passthrough.Result) telemetry.Outcome {
+	switch {
+	case r.Err == nil:
+		return telemetry.Outcome{Close: "eof"}
+	case r.ByClient:
+		return telemetry.Outcome{Close: "reset by client"}
+	default:
+		return telemetry.Outcome{Close: "reset by server"}
+	}
+}
+
+// View implements inpod.Connection.
+func (c *conn) View() inpod.View {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := inpod.View{
+		Client: c.client.String(), Meant: c.dest.String(), Protocol: "TCP", Plan: c.kind.String(),
+		Reason: c.reason.String(), Snapshot: c.version,
+	}
+	if c.dial.IsValid() {
+		v.Dial = c.dial.String()
+	}
+	switch c.kind {
+	case route.HBONE, route.SameNode, route.Waypoint:
+		v.Protocol = "HBONE"
+	case route.Gateway:
+		v.Protocol = "DOUBLEHBONE"
+	}
+	return v
+}
