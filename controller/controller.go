@@ -1,0 +1,212 @@
+// Package controller is the control plane: Kubernetes objects in, workload configuration and certificates out.
+//
+// Run is the wiring and reads top to bottom: a source delivers objects, translate turns them into resources, xds tells the node
+// proxies, ca gives them certificates, conditions go back to the objects' owners. Decisions are in those packages; this one
+// owns sockets, goroutines and the order in which things start and stop. cmd/controller calls it.
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ambit-mesh/ambit/controller/auth"
+	"github.com/ambit-mesh/ambit/controller/ca"
+	"github.com/ambit-mesh/ambit/controller/source"
+	"github.com/ambit-mesh/ambit/controller/source/folder"
+	"github.com/ambit-mesh/ambit/controller/source/manifest"
+	"github.com/ambit-mesh/ambit/controller/translate"
+	"github.com/ambit-mesh/ambit/controller/xds"
+)
+
+// Config is everything Run needs. Defaults fills what has a default.
+type Config struct {
+	Log *slog.Logger
+
+	Manifests string // folder of Kubernetes manifests
+	CADir     string // keeps the self-signed root
+	CACerts   string // folder of a plugged-in authority; "" for the self-signed one
+	RootFile  string // the roots are written here for the nodes; "" for nowhere
+	TokenKeys []string
+
+	GRPC  string // xDS and certificates, TLS: ":15012"
+	HTTP  string // /ready, /metrics, /version: ":15014"
+	Debug string // /debug/..., a loopback address: "127.0.0.1:15016"; "" for none
+
+	ServerNames  []string // of the certificate at GRPC
+	NodeAccounts []string // that may ask for other identities, and for configuration
+	DefaultTTL   time.Duration
+	MaxTTL       time.Duration
+
+	Translate translate.Settings
+	Version   string
+
+	// Listening, if set, is told the addresses once they accept.
+	Listening func(grpc, http, debug net.Addr)
+}
+
+// Defaults fills empty fields.
+func (c Config) Defaults() Config {
+	c.Translate = c.Translate.Defaults()
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.GRPC == "" {
+		c.GRPC = ":15012"
+	}
+	if c.HTTP == "" {
+		c.HTTP = ":15014"
+	}
+	if c.DefaultTTL == 0 {
+		c.DefaultTTL = 24 * time.Hour
+	}
+	if c.MaxTTL == 0 {
+		c.MaxTTL = 90 * 24 * time.Hour
+	}
+	root := c.Translate.RootNamespace
+	if len(c.ServerNames) == 0 {
+		c.ServerNames = []string{
+			"ambit-controller.ambit-system.svc", "ambit-controller.ambit-system.svc." + c.Translate.ClusterDomain, "ambit-controller.ambit-system",
+			"istiod." + root + ".svc", "istiod." + root + ".svc." + c.Translate.ClusterDomain, "istiod." + root,
+			"istiod-remote." + root + ".svc", "istio-pilot." + root + ".svc",
+		}
+	}
+	if len(c.NodeAccounts) == 0 {
+		c.NodeAccounts = []string{"ambit-system/ambit-ztunnel", root + "/ztunnel"}
+	}
+	return c
+}
+
+func (c Config) validate() error {
+	switch {
+	case c.Manifests == "":
+		return errors.New("no manifest folder given")
+	case c.CADir == "" && c.CACerts == "":
+		return errors.New("no folder for the certificate authority given")
+	case len(c.TokenKeys) == 0:
+		return errors.New("no key to verify tokens with given")
+	case c.DefaultTTL > c.MaxTTL:
+		return fmt.Errorf("default certificate lifetime %s is above the limit %s", c.DefaultTTL, c.MaxTTL)
+	}
+	return nil
+}
+
+// Run serves until ctx ends, then lets clients go and returns. Nothing it started is left.
+func Run(ctx context.Context, cfg Config) error {
+	cfg = cfg.Defaults()
+	if err := cfg.validate(); err != nil {
+		return err
+	}
+	if info, err := os.Stat(cfg.Manifests); err != nil || !info.IsDir() {
+		return fmt.Errorf("manifest folder %s: not a folder that can be read", cfg.Manifests)
+	}
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m := newMetrics(reg, cfg.Log, cfg.Version)
+
+	authority, err := openAuthority(cfg)
+	if err != nil {
+		return err
+	}
+	if cfg.RootFile != "" {
+		if err := ca.WriteFile(cfg.RootFile, authority.Roots(), 0o644); err != nil {
+			return fmt.Errorf("root certificate: %w", err)
+		}
+	}
+	verifier, err := openVerifier(cfg.TokenKeys)
+	if err != nil {
+		return err
+	}
+
+	residents := newResidents()
+	table := xds.NewTable()
+	status := folder.NewStatus(cfg.Manifests)
+	if err := status.Clear(); err != nil {
+		return err
+	}
+	line := newPipeline(cfg, table, residents, m)
+	problems := &problemBoard{status: status, log: cfg.Log, metric: m.problems}
+	src := folder.New(folder.Config{Dir: cfg.Manifests, Log: cfg.Log, Problems: problems.set})
+
+	done := make(chan struct{})
+	xs := xds.New(xds.Config{
+		Table: table, Auth: verifier, Log: cfg.Log, Metrics: xds.NewMetrics(reg), Done: done,
+		Admit: func(c auth.Caller) error {
+			if !slices.Contains(cfg.NodeAccounts, c.Account()) {
+				return fmt.Errorf("%s is not one of the accounts that may read the configuration", c.Account())
+			}
+			return nil
+		},
+	})
+	cs := ca.New(ca.Config{
+		Auth: verifier, Signer: authority, Residents: residents, TrustDomain: cfg.Translate.TrustDomain, NodeAccounts: cfg.NodeAccounts,
+		DefaultTTL: cfg.DefaultTTL, MaxTTL: cfg.MaxTTL, Log: cfg.Log, Metrics: ca.NewMetrics(reg, authority.Expiry, time.Now),
+	})
+
+	lis, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	grpcServer := newGRPC(newServingCert(authority, cfg.ServerNames, time.Now), m, xs, cs)
+	pub := newHTTP(publicHandler(line, reg, cfg.Version))
+	dbg := newHTTP(debugHandler(line, xs, problems, cfg, reg))
+
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return runSource(gctx, src, line) })
+	group.Go(func() error { return line.writeStatuses(gctx, status) })
+	group.Go(func() error { return serveGRPC(gctx, grpcServer, lis.grpc, done) })
+	group.Go(func() error { return serveHTTP(gctx, pub, lis.http) })
+	if lis.debug != nil {
+		group.Go(func() error { return serveHTTP(gctx, dbg, lis.debug) })
+	}
+	cfg.Log.Info("controller is serving", "grpc", lis.grpc.Addr().String(), "http", lis.http.Addr().String(), "trust_domain", cfg.Translate.TrustDomain)
+	if cfg.Listening != nil {
+		var debugAddr net.Addr
+		if lis.debug != nil {
+			debugAddr = lis.debug.Addr()
+		}
+		cfg.Listening(lis.grpc.Addr(), lis.http.Addr(), debugAddr)
+	}
+	err = group.Wait()
+	cfg.Log.Info("controller has stopped", "err", err)
+	return err
+}
+
+func runSource(ctx context.Context, src source.Source, line *pipeline) error {
+	if err := src.Run(ctx, func(b source.Batch) { line.deliver(ctx, b) }); err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	return nil
+}
+
+func openAuthority(cfg Config) (*ca.Authority, error) {
+	if cfg.CACerts != "" {
+		return ca.PluggedIn(cfg.CACerts, time.Now)
+	}
+	return ca.SelfSigned(cfg.CADir, cfg.Translate.TrustDomain, time.Now)
+}
+
+// problemBoard shows what is wrong with the manifests.
+type problemBoard struct {
+	status folder.Status
+	log    *slog.Logger
+	metric prometheus.Gauge
+	now    guarded[[]manifest.Problem]
+}
+
+func (b *problemBoard) set(problems []manifest.Problem) {
+	b.now.set(problems)
+	b.metric.Set(float64(len(problems)))
+	if err := b.status.WriteProblems(problems); err != nil {
+		b.log.Warn("manifest problems cannot be written", "err", err)
+	}
+}

@@ -1,0 +1,156 @@
+package controller
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/ambit-mesh/ambit/controller/objects"
+	"github.com/ambit-mesh/ambit/controller/source"
+	"github.com/ambit-mesh/ambit/controller/translate"
+	"github.com/ambit-mesh/ambit/controller/xds"
+)
+
+const (
+	// pace is the least time between two publications. A lone change is published at once; while one waits, the source
+	// gathers what follows.
+	pace = 10 * time.Millisecond
+	// statusRetry is how long after a failure conditions are written again.
+	statusRetry = time.Second
+)
+
+// pipeline takes batches from the source to the table.
+type pipeline struct {
+	table     *xds.Table
+	residents *residents
+	log       *slog.Logger
+	metrics   *metrics
+
+	last time.Time // of publishing; the source's goroutine only
+
+	mu         sync.Mutex
+	translator *translate.Translator
+	synced     bool
+	unwritten  map[objects.Key][]objects.Condition // newest wins
+	wake       chan struct{}
+}
+
+func newPipeline(cfg Config, table *xds.Table, r *residents, m *metrics) *pipeline {
+	return &pipeline{
+		table: table, residents: r, log: cfg.Log, metrics: m, translator: translate.New(cfg.Translate),
+		unwritten: map[objects.Key][]objects.Condition{}, wake: make(chan struct{}, 1),
+	}
+}
+
+// deliver takes one batch. Identities are known before the resources that make a node ask for them.
+func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
+	if wait := pace - time.Since(p.last); wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+	start := time.Now()
+	p.residents.apply(b.Changes)
+	p.mu.Lock()
+	delta := p.translator.Apply(b.Changes)
+	first := b.Synced && !p.synced
+	p.synced = p.synced || b.Synced
+	maps.Copy(p.unwritten, delta.Conditions)
+	p.mu.Unlock()
+	p.metrics.changes.Add(float64(len(b.Changes)))
+	p.metrics.translate.Observe(time.Since(start).Seconds())
+	if first || len(delta.Addresses)+len(delta.Policies) > 0 {
+		if err := p.table.Publish(delta.Addresses, delta.Policies, start); err != nil {
+			p.log.Error("resources cannot be published; clients keep what they have", "err", err)
+		}
+	}
+	p.last = time.Now()
+	for typ, n := range p.table.Counts() {
+		p.metrics.resources.WithLabelValues(typ).Set(float64(n))
+	}
+	if len(delta.Conditions) > 0 {
+		p.wakeWriter()
+	}
+	p.log.Debug("changes published", "changes", len(b.Changes), "addresses", len(delta.Addresses), "policies", len(delta.Policies),
+		"duration", time.Since(start))
+}
+
+func (p *pipeline) wakeWriter() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// writeStatuses stores conditions as they change, and again what could not be stored.
+func (p *pipeline) writeStatuses(ctx context.Context, w source.StatusWriter) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-p.wake:
+		}
+		p.mu.Lock()
+		todo := p.unwritten
+		p.unwritten = map[objects.Key][]objects.Condition{}
+		p.mu.Unlock()
+		var list []objects.Status
+		for key, c := range todo {
+			list = append(list, objects.Status{Key: key, Conditions: c})
+		}
+		err := w.WriteStatus(ctx, list)
+		if err == nil {
+			continue
+		}
+		p.log.Warn("conditions cannot be written; trying again", "err", err)
+		p.mu.Lock()
+		for key, c := range todo {
+			if _, newer := p.unwritten[key]; !newer {
+				p.unwritten[key] = c
+			}
+		}
+		p.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(statusRetry):
+			p.wakeWriter()
+		}
+	}
+}
+
+// ready reports that the first state has been published.
+func (p *pipeline) ready() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.synced
+}
+
+// resources is everything there is now, for dumps.
+func (p *pipeline) resources() translate.Resources {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.translator.Resources()
+}
+
+// guarded is a value that is replaced as a whole.
+type guarded[T any] struct {
+	mu sync.Mutex
+	v  T
+}
+
+func (g *guarded[T]) set(v T) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.v = v
+}
+
+func (g *guarded[T]) get() T {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.v
+}

@@ -1,0 +1,142 @@
+package controller
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
+
+	"github.com/ambit-mesh/ambit/controller/ca"
+	"github.com/ambit-mesh/ambit/controller/xds"
+)
+
+const (
+	// maxReceive bounds a request: one that lists 500,000 resources at a reconnect fits.
+	maxReceive = 64 << 20
+	// pingsAtLeast is how often clients may ping; Istio's ztunnel does every 30 s.
+	pingsAtLeast = 10 * time.Second
+	// connectionAge is how long a client keeps its connection, so that clients spread over replicas; gRPC adds jitter.
+	connectionAge = 30 * time.Minute
+	// goodbye is how long clients and requests have at the end.
+	goodbye = 5 * time.Second
+	// maxStreams bounds the streams of one connection; a node proxy needs one and a few certificate calls.
+	maxStreams = 256
+)
+
+type listeners struct{ grpc, http, debug net.Listener }
+
+func listen(cfg Config) (l listeners, err error) {
+	defer func() {
+		if err != nil {
+			for _, open := range []net.Listener{l.grpc, l.http} {
+				if open != nil {
+					err = errors.Join(err, open.Close())
+				}
+			}
+		}
+	}()
+	if l.grpc, err = net.Listen("tcp", cfg.GRPC); err != nil {
+		return l, fmt.Errorf("grpc port: %w", err)
+	}
+	if l.http, err = net.Listen("tcp", cfg.HTTP); err != nil {
+		return l, fmt.Errorf("http port: %w", err)
+	}
+	if cfg.Debug == "" {
+		return l, nil
+	}
+	if host, _, err := net.SplitHostPort(cfg.Debug); err != nil || !loopback(host) {
+		return l, fmt.Errorf("debug address %s: want a loopback address", cfg.Debug)
+	}
+	if l.debug, err = net.Listen("tcp", cfg.Debug); err != nil {
+		return l, fmt.Errorf("debug port: %w", err)
+	}
+	return l, nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func newGRPC(cert *servingCert, m *metrics, xs *xds.Server, cs *ca.Server) *grpc.Server {
+	s := grpc.NewServer(
+		grpc.Creds(credentials.NewTLS(&tls.Config{GetCertificate: cert.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}})),
+		grpc.ForceServerCodecV2(xds.Codec()),
+		grpc.MaxRecvMsgSize(maxReceive),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(10*time.Second),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtLeast, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: 10 * time.Second}),
+		grpc.StreamInterceptor(func(srv any, st grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) (err error) {
+			defer m.recovered(&err)
+			return h(srv, st)
+		}),
+	)
+	discovery.RegisterAggregatedDiscoveryServiceServer(s, xs)
+	cs.Register(s)
+	return s
+}
+
+// recovered keeps one client's request from ending everybody's controller. It is counted, and never expected.
+func (m *metrics) recovered(err *error) {
+	if r := recover(); r != nil {
+		m.panics.Inc()
+		m.log.Error("request handler panicked", "panic", fmt.Sprint(r), "stack", string(debug.Stack()))
+		*err = status.Error(codes.Internal, "internal error")
+	}
+}
+
+// serveGRPC serves until ctx ends, then asks clients to leave and waits a little.
+func serveGRPC(ctx context.Context, s *grpc.Server, lis net.Listener, done chan<- struct{}) error {
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(lis) }()
+	select {
+	case err := <-served:
+		close(done)
+		return fmt.Errorf("grpc server: %w", err)
+	case <-ctx.Done():
+	}
+	close(done)
+	stopped := make(chan struct{})
+	go func() { s.GracefulStop(); close(stopped) }()
+	select {
+	case <-stopped:
+	case <-time.After(goodbye):
+		s.Stop()
+		<-stopped
+	}
+	<-served
+	return nil
+}
+
+func newHTTP(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10}
+}
+
+func serveHTTP(ctx context.Context, s *http.Server, lis net.Listener) error {
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(lis) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("http server: %w", err)
+	case <-ctx.Done():
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+	defer cancel()
+	if err := s.Shutdown(stop); err != nil {
+		_ = s.Close() // a request that would not end
+	}
+	<-served
+	return nil
+}

@@ -1,0 +1,134 @@
+package translate
+
+import (
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+
+	"github.com/ambit-mesh/ambit/controller/objects"
+)
+
+type set[K comparable] map[K]struct{}
+
+func (s set[K]) add(k K)      { s[k] = struct{}{} }
+func (s set[K]) has(k K) bool { _, ok := s[k]; return ok }
+
+// multi is a map of sets; empty sets are not kept.
+type multi[K, V comparable] map[K]set[V]
+
+func (m multi[K, V]) put(k K, v V) {
+	s := m[k]
+	if s == nil {
+		s = set[V]{}
+		m[k] = s
+	}
+	s.add(v)
+}
+
+func (m multi[K, V]) drop(k K, v V) {
+	s := m[k]
+	delete(s, v)
+	if len(s) == 0 {
+		delete(m, k)
+	}
+}
+
+// pair is one label within a namespace.
+type pair struct{ namespace, key, value string }
+
+// inputs are the objects and the ways to find them without looking at all.
+type inputs struct {
+	objs      map[objects.Key]objects.Object
+	inSpace   multi[string, objects.Key]      // by namespace
+	onNode    multi[string, objects.Key]      // pods by node
+	labelled  multi[pair, objects.Key]        // targets by each of their labels
+	selecting multi[pair, objects.Key]        // owners of a selector by one of its labels
+	spaceWide multi[string, objects.Key]      // PeerAuthentications without a selector, by namespace
+	peerAuths set[objects.Key]                // all PeerAuthentications
+	sliceOf   multi[objects.Key, objects.Key] // EndpointSlices by service
+	slicePod  multi[objects.Key, objects.Key] // EndpointSlices by pod
+	targeted  multi[objects.Key, objects.Key] // AuthorizationPolicies by what they name as target
+	claims    multi[string, objects.Key]      // Services and ServiceEntries by host name
+	bound     multi[objects.Key, objects.Key] // units by the Gateway they asked for
+	asked     multi[objects.Key, objects.Key] // the reverse
+	vips      map[vipKey]vip                  // automatically allocated
+	vipsStale bool
+}
+
+func newInputs() inputs {
+	return inputs{
+		objs: map[objects.Key]objects.Object{}, inSpace: multi[string, objects.Key]{}, onNode: multi[string, objects.Key]{},
+		labelled: multi[pair, objects.Key]{}, selecting: multi[pair, objects.Key]{}, spaceWide: multi[string, objects.Key]{},
+		peerAuths: set[objects.Key]{}, sliceOf: multi[objects.Key, objects.Key]{}, slicePod: multi[objects.Key, objects.Key]{},
+		targeted: multi[objects.Key, objects.Key]{},
+		claims:   multi[string, objects.Key]{}, bound: multi[objects.Key, objects.Key]{}, asked: multi[objects.Key, objects.Key]{},
+		vips: map[vipKey]vip{},
+	}
+}
+
+func (in *inputs) add(s Settings, key objects.Key, o objects.Object) {
+	in.objs[key] = o
+	in.index(s, key, o, multi[string, objects.Key].put, multi[pair, objects.Key].put, multi[objects.Key, objects.Key].put)
+	if key.Kind == objects.PeerAuthentication {
+		in.peerAuths.add(key)
+	}
+}
+
+func (in *inputs) remove(s Settings, key objects.Key, o objects.Object) {
+	delete(in.objs, key)
+	in.index(s, key, o, multi[string, objects.Key].drop, multi[pair, objects.Key].drop, multi[objects.Key, objects.Key].drop)
+	delete(in.peerAuths, key)
+}
+
+// index puts an object into every index or takes it out.
+func (in *inputs) index(s Settings, key objects.Key, o objects.Object,
+	byName func(multi[string, objects.Key], string, objects.Key),
+	byPair func(multi[pair, objects.Key], pair, objects.Key),
+	byKey func(multi[objects.Key, objects.Key], objects.Key, objects.Key),
+) {
+	byName(in.inSpace, key.Namespace, key)
+	for k, v := range targetLabels(o) {
+		byPair(in.labelled, pair{key.Namespace, k, v}, key)
+	}
+	selector := selectorOf(o)
+	if p, ok := firstPair(key.Namespace, selector); ok {
+		byPair(in.selecting, p, key)
+	}
+	switch o := o.(type) {
+	case *corev1.Pod:
+		byName(in.onNode, o.Spec.NodeName, key)
+	case *corev1.Service:
+		byName(in.claims, hostname(s, o), key)
+	case *networkingv1.ServiceEntry:
+		for _, h := range o.Spec.Hosts {
+			byName(in.claims, h, key)
+		}
+		in.vipsStale = true
+	case *securityv1.PeerAuthentication:
+		if len(selector) == 0 {
+			byName(in.spaceWide, key.Namespace, key)
+		}
+	case *securityv1.AuthorizationPolicy:
+		for _, ref := range targetRefs(o) {
+			if target, ok := targetKey(key.Namespace, ref); ok {
+				byKey(in.targeted, target, key)
+			}
+		}
+	case *discoveryv1.EndpointSlice:
+		if svc, ok := serviceOfSlice(o); ok {
+			byKey(in.sliceOf, svc, key)
+		}
+		for i := range o.Endpoints {
+			if pod, ok := podOfEndpoint(o, &o.Endpoints[i]); ok {
+				byKey(in.slicePod, pod, key)
+			}
+		}
+	}
+}
+
+// get is a typed object, or nil.
+func get[T objects.Object](in *inputs, kind objects.Kind, namespace, name string) T {
+	o, _ := in.objs[objects.Key{Kind: kind, Namespace: namespace, Name: name}].(T)
+	return o
+}

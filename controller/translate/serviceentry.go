@@ -1,0 +1,185 @@
+package translate
+
+import (
+	"net/netip"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+	networkingapi "istio.io/api/networking/v1alpha3"
+	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+
+	"github.com/ambit-mesh/ambit/controller/api/workload"
+	"github.com/ambit-mesh/ambit/controller/objects"
+)
+
+// serviceEntry makes a service of each host the entry holds, and a workload of each endpoint written in it.
+func (t *Translator) serviceEntry(key objects.Key) unit {
+	se := get[*networkingv1.ServiceEntry](&t.in, key.Kind, key.Namespace, key.Name)
+	var u unit
+	u.conditions = t.entryConditions(se)
+	waypoint, bound := t.serviceWaypoint(key, se)
+	u.conditions = append(u.conditions, bound...)
+	var held []string
+	for _, host := range se.Spec.Hosts {
+		if !t.publishes(se, host) || t.winner(key.Namespace, host) != key {
+			continue
+		}
+		held = append(held, host)
+		u.addresses = append(u.addresses, serviceAddress(t.entryService(key, se, host, waypoint)))
+	}
+	if len(held) > 0 {
+		u.addresses = append(u.addresses, t.entryWorkloads(se, held)...)
+	}
+	return u
+}
+
+// publishes: a wildcard names no address to connect to, unless the name is resolved per connection.
+func (t *Translator) publishes(se *networkingv1.ServiceEntry, host string) bool {
+	return !strings.Contains(host, "*") || se.Spec.Resolution == networkingapi.ServiceEntry_DYNAMIC_DNS
+}
+
+func (t *Translator) entryConditions(se *networkingv1.ServiceEntry) []objects.Condition {
+	for _, host := range se.Spec.Hosts {
+		if !t.publishes(se, host) {
+			return []objects.Condition{{
+				Type: "ambit.io/Published", Status: false, Reason: "WildcardHost",
+				Message: "host " + host + " is not published: a wildcard needs resolution DYNAMIC_DNS",
+			}}
+		}
+	}
+	return nil
+}
+
+func (t *Translator) entryService(key objects.Key, se *networkingv1.ServiceEntry, host string, waypoint *workload.GatewayAddress) *workload.Service {
+	out := &workload.Service{
+		Name:            se.Name,
+		Namespace:       se.Namespace,
+		Hostname:        host,
+		Addresses:       t.entryAddresses(key, se, host),
+		SubjectAltNames: se.Spec.SubjectAltNames,
+		Waypoint:        waypoint,
+		Canonical:       t.canonical(host) == key,
+		LoadBalancing:   distribution(firstOf(se.Annotations[annotDistribution], t.spaceAnnotations(se.Namespace)[annotDistribution])),
+	}
+	if se.Spec.Resolution == networkingapi.ServiceEntry_NONE {
+		out.LoadBalancing = &workload.LoadBalancing{Mode: workload.LoadBalancing_PASSTHROUGH, HealthPolicy: workload.LoadBalancing_ALLOW_ALL}
+	}
+	for _, p := range se.Spec.Ports {
+		out.Ports = append(out.Ports, &workload.Port{
+			ServicePort: p.Number, TargetPort: firstNonZero(p.TargetPort, p.Number), AppProtocol: entryProtocol(p),
+		})
+	}
+	return out
+}
+
+// entryProtocol reads a port's protocol field, which is spelled in upper case, and else its name.
+func entryProtocol(p *networkingapi.ServicePort) workload.AppProtocol {
+	return namedProtocol(firstOf(p.Protocol, p.Name), int32(min(p.Number, 65535)))
+}
+
+func (t *Translator) entryAddresses(key objects.Key, se *networkingv1.ServiceEntry, host string) []*workload.NetworkAddress {
+	var out []*workload.NetworkAddress
+	for _, s := range se.Spec.Addresses {
+		prefix, err := netip.ParsePrefix(s)
+		if err != nil {
+			for _, a := range appendAddress(nil, s) {
+				out = append(out, &workload.NetworkAddress{Network: t.set.Network, Address: a})
+			}
+			continue
+		}
+		na := &workload.NetworkAddress{Network: t.set.Network, Address: prefix.Masked().Addr().AsSlice()}
+		if !prefix.IsSingleIP() {
+			na.Length = proto.Uint32(uint32(prefix.Bits()))
+		}
+		out = append(out, na)
+	}
+	if len(se.Spec.Addresses) == 0 {
+		for _, a := range t.autoAddresses(key, se, host) {
+			out = append(out, &workload.NetworkAddress{Network: t.set.Network, Address: a.AsSlice()})
+		}
+	}
+	return out
+}
+
+// entryWorkloads makes the endpoints written in the entry; an entry resolved by DNS that has none is its own endpoint.
+func (t *Translator) entryWorkloads(se *networkingv1.ServiceEntry, held []string) []*workload.Address {
+	var out []*workload.Address
+	seen := set[string]{}
+	add := func(address string, ep *networkingapi.WorkloadEntry, hosts []string) {
+		if address == "" || strings.HasPrefix(address, "unix:") || seen.has(address) {
+			return
+		}
+		seen.add(address)
+		out = append(out, workloadAddress(t.entryEndpoint(se, address, ep, hosts)))
+	}
+	for _, ep := range se.Spec.Endpoints {
+		add(ep.Address, ep, held)
+	}
+	if len(se.Spec.Endpoints) == 0 && se.Spec.WorkloadSelector == nil && byDNS(se.Spec.Resolution) {
+		for _, host := range held {
+			add(host, &networkingapi.WorkloadEntry{Address: host}, []string{host})
+		}
+	}
+	return out
+}
+
+func byDNS(r networkingapi.ServiceEntry_Resolution) bool {
+	return r == networkingapi.ServiceEntry_DNS || r == networkingapi.ServiceEntry_DNS_ROUND_ROBIN || r == networkingapi.ServiceEntry_DYNAMIC_DNS
+}
+
+func (t *Translator) entryEndpoint(se *networkingv1.ServiceEntry, address string, ep *networkingapi.WorkloadEntry, hosts []string) *workload.Workload {
+	w := &workload.Workload{
+		Uid:                   t.set.ClusterID + "/networking.istio.io/ServiceEntry/" + se.Namespace + "/" + se.Name + "/" + address,
+		Name:                  se.Name,
+		Namespace:             se.Namespace,
+		WorkloadName:          se.Name,
+		AuthorizationPolicies: t.policiesOf(se.Namespace, se.Labels),
+		Services:              map[string]*workload.PortList{},
+	}
+	t.fromEntry(w, ep)
+	ports := &workload.PortList{}
+	for _, sp := range se.Spec.Ports {
+		ports.Ports = append(ports.Ports, &workload.Port{ServicePort: sp.Number, TargetPort: firstNonZero(ep.Ports[sp.Name], sp.TargetPort, sp.Number)})
+	}
+	for _, host := range hosts {
+		w.Services[se.Namespace+"/"+host] = ports
+	}
+	t.common(w, ep.Labels)
+	return w
+}
+
+// winner is who holds a host name within a namespace: the Kubernetes Service of that name, or else the oldest ServiceEntry.
+func (t *Translator) winner(namespace, host string) objects.Key {
+	return t.best(host, func(k objects.Key) bool { return k.Namespace == namespace })
+}
+
+// canonical is whom a host name means to other namespaces.
+func (t *Translator) canonical(host string) objects.Key {
+	return t.best(host, func(objects.Key) bool { return true })
+}
+
+func (t *Translator) best(host string, admit func(objects.Key) bool) objects.Key {
+	var best objects.Key
+	for key := range t.in.claims[host] {
+		if admit(key) && (best == (objects.Key{}) || t.claimBefore(key, best)) {
+			best = key
+		}
+	}
+	return best
+}
+
+func (t *Translator) claimBefore(a, b objects.Key) bool {
+	if a.Kind != b.Kind {
+		return a.Kind == objects.Service
+	}
+	return t.older(a, b)
+}
+
+// older orders by creation, then by key.
+func (t *Translator) older(a, b objects.Key) bool {
+	x, y := t.in.objs[a].GetCreationTimestamp(), t.in.objs[b].GetCreationTimestamp()
+	if !x.Equal(&y) {
+		return x.Before(&y)
+	}
+	return a.Compare(b) < 0
+}
