@@ -1,0 +1,136 @@
+// Command controller runs the control plane: flags become a controller.Config, and its Run becomes an exit code.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ambit-mesh/ambit/controller"
+	"github.com/ambit-mesh/ambit/controller/auth"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := command(os.Stdout, os.Stderr).ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "controller:", err)
+		os.Exit(1)
+	}
+}
+
+func command(stdout, stderr io.Writer) *cobra.Command {
+	cfg := controller.Config{Version: version()}
+	var level, format string
+	cmd := &cobra.Command{
+		Use:           "controller",
+		Short:         "Turns Kubernetes objects into workload configuration and certificates for the nodes of the mesh",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := logger(stderr, level, format)
+			if err != nil {
+				return err
+			}
+			cfg.Log = log
+			return controller.Run(cmd.Context(), cfg)
+		},
+	}
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
+	d := controller.Config{}.Defaults()
+	f := cmd.Flags()
+	f.StringVar(&cfg.Manifests, "manifests", "", "folder of Kubernetes manifests, watched; conditions and problems are written to its status folder (required)")
+	f.StringVar(&cfg.CADir, "ca-dir", "", "folder that keeps the self-signed root, made on first use (required unless --cacerts)")
+	f.StringVar(&cfg.CACerts, "cacerts", "", "folder of a plugged-in authority: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem")
+	f.StringVar(&cfg.RootFile, "root-cert-file", "", "file to write the root certificates to, for the nodes")
+	f.StringArrayVar(&cfg.TokenKeys, "token-key", nil, "public key that node tokens are verified with, PEM; may be given several times (required)")
+	f.StringVar(&cfg.GRPC, "grpc-address", d.GRPC, "address for xDS and certificates, TLS")
+	f.StringVar(&cfg.HTTP, "http-address", d.HTTP, "address for /ready, /metrics and /version")
+	f.StringVar(&cfg.Debug, "debug-address", "127.0.0.1:15016", "loopback address for /debug/syncz, /debug/config and /debug/pprof; empty for none")
+	f.StringSliceVar(&cfg.ServerNames, "server-name", d.ServerNames, "names in the certificate of the grpc address")
+	f.StringSliceVar(&cfg.NodeAccounts, "node-account", d.NodeAccounts, "accounts (namespace/name) that are node proxies")
+	f.DurationVar(&cfg.DefaultTTL, "default-cert-ttl", d.DefaultTTL, "lifetime of certificates whose request names none")
+	f.DurationVar(&cfg.MaxTTL, "max-cert-ttl", d.MaxTTL, "longest lifetime a request may name")
+	t := &cfg.Translate
+	f.StringVar(&t.ClusterID, "cluster-id", d.Translate.ClusterID, "name of the cluster in workload ids")
+	f.StringVar(&t.Network, "network", "", "network of the cluster's addresses")
+	f.StringVar(&t.TrustDomain, "trust-domain", d.Translate.TrustDomain, "trust domain of all identities")
+	f.StringSliceVar(&t.TrustDomainAliases, "trust-domain-alias", nil, "older names of the trust domain, in policies")
+	f.StringVar(&t.RootNamespace, "root-namespace", d.Translate.RootNamespace, "namespace whose policies hold for the mesh")
+	f.StringVar(&t.ClusterDomain, "cluster-domain", d.Translate.ClusterDomain, "domain of services")
+	f.BoolVar(&t.PublishDryRun, "dry-run-policies", true, "send policies annotated istio.io/dry-run; proxies that do not know the field would enforce them")
+	p := cmd.PersistentFlags()
+	p.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	p.StringVar(&format, "log-format", "text", "text or json")
+	cmd.AddCommand(tokenCommand())
+	return cmd
+}
+
+// tokenCommand makes a node's token by hand; the lab does it through package auth.
+func tokenCommand() *cobra.Command {
+	var key string
+	var ttl time.Duration
+	var c auth.Caller
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Makes a node's token with the lab's key, which is made if there is none",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if key == "" || c.Node == "" {
+				return errors.New("--key and --node are required")
+			}
+			signer, err := auth.CreateKey(key)
+			if err != nil {
+				return err
+			}
+			token, err := auth.Mint(signer, c, ttl, time.Now())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), token)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&key, "key", "", "private key; the public half is kept beside it as <key>.pub (required)")
+	f.StringVar(&c.Namespace, "namespace", "ambit-system", "namespace of the service account")
+	f.StringVar(&c.ServiceAccount, "service-account", "ambit-ztunnel", "service account")
+	f.StringVar(&c.Node, "node", "", "node the token is bound to (required)")
+	f.StringVar(&c.Pod, "pod", "", "pod the token is bound to")
+	f.DurationVar(&ttl, "ttl", 12*time.Hour, "lifetime")
+	return cmd
+}
+
+func logger(w io.Writer, level, format string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
+	}
+	opts := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, opts)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, opts)), nil
+	default:
+		return nil, fmt.Errorf("log format %q: want text or json", format)
+	}
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "unknown"
+}
