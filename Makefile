@@ -1,0 +1,74 @@
+# Ambit. Bare `make` says what there is. Everything needs Go; demo, test and bench need root on Linux.
+SHELL := /bin/bash
+BIN   := build/bin
+CNI   := build/cni
+export CGO_ENABLED ?= 0
+# Debian packages that building, testing and the demo need, and a command that shows each is there.
+PACKAGES := clang:clang llvm:llvm-strip libbpf-dev:/usr/include/bpf/bpf_helpers.h protobuf-compiler:protoc \
+	iproute2:ip nginx:nginx redis-server:redis-server postgresql:/usr/share/postgresql-common/pg_wrapper \
+	curl:curl tcpdump:tcpdump kmod:modprobe
+VM_PACKAGES := qemu-system-x86:qemu-system-x86_64 busybox-static:/bin/busybox cpio:cpio kmod:modprobe
+
+# Packages whose tests need root: kernel tests (layer 4) and the lab (layer 5).
+ROOT_TESTS := ./bpf/... ./agent/... ./test/netlab/... ./test/demo/...
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build build-lab demo test test-unit test-root test-vm lint fmt generate check fuzz bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: deps build-lab ## two nodes, real programs, real policy: shows the mesh at work (KEEP=1 leaves it running)
+	$(BIN)/ambit demo --report build/demo/report.json $(if $(KEEP),--keep) $(if $(ONLY),--only $(ONLY))
+
+test: deps test-unit test-root ## everything that one machine can prove: layers 1 to 5 (root)
+
+test-unit: ## layers 1 to 3 and the architecture rules, with the race detector
+	CGO_ENABLED=1 go test -race -count=1 -timeout 15m $$(go list ./... | grep -vE '/(bpf/tests|agent/datapath|test/netlab|test/demo)(/|$$)')
+	go test -count=1 -run '^TestIdleMemory$$' ./ztunnel # skips under the race detector
+
+test-root: build-lab ## layers 4 and 5: kernel programs and the lab (root)
+	@test/preflight.sh
+	AMBIT_TEST_REQUIRE=root,bpf go test -count=1 -p 1 -timeout 30m $(ROOT_TESTS)
+
+test-vm: ## kernel tests and a small lab on another kernel: make test-vm KERNEL=6.1 (or 6.12)
+	@test/deps.sh $(VM_PACKAGES)
+	test/vm/run.sh $(or $(KERNEL),6.1)
+
+build: ## the programs, static, in build/bin
+	@mkdir -p $(BIN)
+	go build -trimpath -ldflags '-s -w' -o $(BIN)/ambit ./cmd/ambit
+	@set -e; for c in $(filter-out ambit,$(notdir $(wildcard cmd/*))); do \
+		echo "go build $(BIN)/ambit-$$c"; go build -trimpath -ldflags '-s -w' -o $(BIN)/ambit-$$c ./cmd/$$c; done
+
+build-lab: build ## the programs, the lab's helpers and the CNI plugins it chains behind
+	@mkdir -p $(CNI)
+	go build -trimpath -o $(BIN)/labprog ./test/programs
+	GOBIN=$(CURDIR)/$(CNI) go install -trimpath $(addprefix github.com/containernetworking/plugins/plugins/,$(addsuffix @v1.9.1,main/ptp ipam/host-local))
+
+deps: ## install the Debian packages that are missing
+	@test/deps.sh $(PACKAGES)
+
+generate: ## rebuild eBPF objects and protobuf code (CI diffs the result)
+	go generate ./bpf ./controller/api/... ./agent/api/...
+
+lint: ## vet, staticcheck, formatting
+	go vet ./...
+	go tool staticcheck ./...
+	@out=$$(git ls-files '*.go' | grep -vE '(\.pb|_bpfel|_bpfeb)\.go$$' | xargs go tool gofumpt -l); [ -z "$$out" ] || { echo "not gofumpt'ed: $$out"; exit 1; }
+
+fmt: ## format the Go code
+	git ls-files '*.go' | grep -vE '(\.pb|_bpfel|_bpfeb)\.go$$' | xargs go tool gofumpt -w
+
+check: lint generate ## what CI checks before tests: lint, and that generated code is what the sources give
+	git diff --exit-code -- '*.o' '*.pb.go' '*_bpfel.go'
+
+fuzz: ## fuzz one package for a minute a target: make fuzz PKG=./ztunnel/hbone
+	@for t in $$(go test $(PKG) -list '^Fuzz' | grep ^Fuzz); do CGO_ENABLED=1 go test $(PKG) -run '^$$' -fuzz "^$$t$$" -fuzztime $(or $(TIME),60s) || exit 1; done
+
+bench: deps build-lab ## figures against no mesh and a floor, in build/bench (root, quiet machine)
+	go build -trimpath -o $(BIN)/ambit-bench ./test/bench
+	$(BIN)/ambit-bench $(BENCH)
+
+clean: ## remove build products
+	rm -rf build
