@@ -2,7 +2,6 @@ package ztunnel
 
 import (
 	"errors"
-	"io"
 	"net"
 	"net/netip"
 	"syscall"
