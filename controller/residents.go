@@ -3,8 +3,6 @@ package controller
 import (
 	"sync"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
 
@@ -43,15 +41,15 @@ func (r *residents) apply(changes []objects.Change) {
 				delete(r.count, old)
 			}
 		}
-		pod, ok := c.Object.(*corev1.Pod)
-		if !ok || pod.Spec.NodeName == "" || pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		pod, ok := c.Object.(*objects.CompactPod)
+		if !ok || pod.NodeName == "" || pod.Ended() {
 			continue
 		}
-		account := pod.Spec.ServiceAccountName
+		account := pod.ServiceAccountName
 		if account == "" {
 			account = "default"
 		}
-		now := resident{pod.Spec.NodeName, pod.Namespace, account}
+		now := resident{pod.NodeName, pod.Namespace, account}
 		r.pods[c.Key] = now
 		r.count[now]++
 	}

@@ -4,7 +4,6 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
@@ -96,8 +95,8 @@ func (in *inputs) index(s Settings, key objects.Key, o objects.Object,
 		byPair(in.selecting, p, key)
 	}
 	switch o := o.(type) {
-	case *corev1.Pod:
-		byName(in.onNode, o.Spec.NodeName, key)
+	case *objects.CompactPod:
+		byName(in.onNode, o.NodeName, key)
 	case *corev1.Service:
 		byName(in.claims, hostname(s, o), key)
 	case *networkingv1.ServiceEntry:
@@ -115,7 +114,7 @@ func (in *inputs) index(s Settings, key objects.Key, o objects.Object,
 				byKey(in.targeted, target, key)
 			}
 		}
-	case *discoveryv1.EndpointSlice:
+	case *objects.CompactSlice:
 		if svc, ok := serviceOfSlice(o); ok {
 			byKey(in.sliceOf, svc, key)
 		}

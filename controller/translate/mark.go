@@ -4,7 +4,6 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
@@ -27,7 +26,7 @@ func (t *Translator) mark(key objects.Key, o objects.Object) {
 		t.markTargets(key.Namespace, o.Spec.Selector)
 		t.markSlices(key)
 		t.markClaims(hostname(t.set, o))
-	case *discoveryv1.EndpointSlice:
+	case *objects.CompactSlice:
 		for i := range o.Endpoints {
 			if pod, ok := podOfEndpoint(o, &o.Endpoints[i]); ok {
 				t.dirty.add(pod)
@@ -65,7 +64,7 @@ func (t *Translator) markSpace(namespace string) {
 func (t *Translator) markSlices(service objects.Key) {
 	for key := range t.in.sliceOf[service] {
 		t.dirty.add(key)
-		slice, ok := t.in.objs[key].(*discoveryv1.EndpointSlice)
+		slice, ok := t.in.objs[key].(*objects.CompactSlice)
 		if !ok {
 			continue
 		}

@@ -4,7 +4,6 @@ import (
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
-	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/ambit-mesh/ambit/controller/api/workload"
@@ -12,7 +11,7 @@ import (
 )
 
 // podServices lists the services a pod is an endpoint of, with its ports.
-func (t *Translator) podServices(p *corev1.Pod) map[string]*workload.PortList {
+func (t *Translator) podServices(p *objects.CompactPod) map[string]*workload.PortList {
 	out := map[string]*workload.PortList{}
 	add := func(s *corev1.Service) {
 		if s != nil && s.Spec.Type != corev1.ServiceTypeExternalName {
@@ -34,8 +33,8 @@ func (t *Translator) podServices(p *corev1.Pod) map[string]*workload.PortList {
 }
 
 // serviceWithoutSelector is the service of a slice that names this very pod, when nothing but the slice binds them.
-func (t *Translator) serviceWithoutSelector(slice objects.Key, p *corev1.Pod) *corev1.Service {
-	es := get[*discoveryv1.EndpointSlice](&t.in, slice.Kind, slice.Namespace, slice.Name)
+func (t *Translator) serviceWithoutSelector(slice objects.Key, p *objects.CompactPod) *corev1.Service {
+	es := get[*objects.CompactSlice](&t.in, slice.Kind, slice.Namespace, slice.Name)
 	if es == nil {
 		return nil
 	}
@@ -48,8 +47,7 @@ func (t *Translator) serviceWithoutSelector(slice objects.Key, p *corev1.Pod) *c
 		return nil
 	}
 	for i := range es.Endpoints {
-		ref := es.Endpoints[i].TargetRef
-		if pod, ok := podOfEndpoint(es, &es.Endpoints[i]); ok && pod.Name == p.Name && (ref.UID == "" || ref.UID == p.UID) {
+		if ep := &es.Endpoints[i]; ep.Pod == p.Name && (ep.PodUID == "" || ep.PodUID == p.UID) {
 			return s
 		}
 	}
@@ -83,37 +81,21 @@ func servicePorts(s *corev1.Service, target func(corev1.ServicePort) uint32) *wo
 	return list
 }
 
-func podTargetPort(p *corev1.Pod, sp corev1.ServicePort) uint32 {
+func podTargetPort(p *objects.CompactPod, sp corev1.ServicePort) uint32 {
 	if sp.TargetPort.Type == intstr.String && sp.TargetPort.StrVal != "" {
 		return containerPort(p, sp.TargetPort.StrVal)
 	}
 	return firstNonZero(uint32(max(sp.TargetPort.IntVal, 0)), uint32(max(sp.Port, 0)))
 }
 
-// containerPort is a named TCP port of the pod's containers, init containers that stay included; 0 if there is none.
-func containerPort(p *corev1.Pod, name string) uint32 {
+// containerPort is a named TCP port of the pod's containers; 0 if there is none.
+func containerPort(p *objects.CompactPod, name string) uint32 {
 	if name == "" {
 		return 0
 	}
-	for _, c := range p.Spec.Containers {
-		if port := namedPort(c, name); port != 0 {
-			return port
-		}
-	}
-	for _, c := range p.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			if port := namedPort(c, name); port != 0 {
-				return port
-			}
-		}
-	}
-	return 0
-}
-
-func namedPort(c corev1.Container, name string) uint32 {
-	for _, port := range c.Ports {
-		if port.Name == name && (port.Protocol == "" || port.Protocol == corev1.ProtocolTCP) {
-			return uint32(max(port.ContainerPort, 0))
+	for _, port := range p.Ports {
+		if port.Name == name {
+			return uint32(port.Number)
 		}
 	}
 	return 0

@@ -4,7 +4,7 @@ import (
 	"regexp"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
+	"github.com/ambit-mesh/ambit/controller/objects"
 )
 
 const labelWorkloadName = "service.istio.io/workload-name"
@@ -13,35 +13,30 @@ const labelWorkloadName = "service.istio.io/workload-name"
 var cronJobRun = regexp.MustCompile(`^(.+)-\d{8,10}$`)
 
 // podWorkloadName is what the pod's owner calls the workload: the Deployment, the CronJob, whatever controls it, or the pod.
-func podWorkloadName(p *corev1.Pod) string {
+func podWorkloadName(p *objects.CompactPod) string {
 	if name := p.Labels[labelWorkloadName]; name != "" {
 		return name
 	}
-	if p.GenerateName == "" {
+	o := p.Owner
+	if p.GenerateName == "" || o.Name == "" {
 		return p.Name
 	}
-	for _, o := range p.OwnerReferences {
-		if o.Controller == nil || !*o.Controller {
-			continue
-		}
-		switch o.Kind {
-		case "ReplicaSet":
-			for _, label := range []string{"pod-template-hash", "rollouts-pod-template-hash"} {
-				if hash := p.Labels[label]; hash != "" && strings.HasSuffix(o.Name, "-"+hash) {
-					return strings.TrimSuffix(o.Name, "-"+hash)
-				}
+	switch o.Kind {
+	case "ReplicaSet":
+		for _, label := range []string{"pod-template-hash", "rollouts-pod-template-hash"} {
+			if hash := p.Labels[label]; hash != "" && strings.HasSuffix(o.Name, "-"+hash) {
+				return strings.TrimSuffix(o.Name, "-"+hash)
 			}
-			return o.Name
-		case "ReplicationController":
-			return firstOf(p.Labels["deploymentconfig"], o.Name)
-		case "Job":
-			if m := cronJobRun.FindStringSubmatch(o.Name); m != nil {
-				return m[1]
-			}
-			return o.Name
-		default:
-			return o.Name
 		}
+		return o.Name
+	case "ReplicationController":
+		return firstOf(p.Labels["deploymentconfig"], o.Name)
+	case "Job":
+		if m := cronJobRun.FindStringSubmatch(o.Name); m != nil {
+			return m[1]
+		}
+		return o.Name
+	default:
+		return o.Name
 	}
-	return p.Name
 }

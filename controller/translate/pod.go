@@ -22,25 +22,24 @@ const (
 
 // pod makes the workload of a pod. Pods that ended, or have no address yet, have none.
 func (t *Translator) pod(key objects.Key) unit {
-	p := get[*corev1.Pod](&t.in, objects.Pod, key.Namespace, key.Name)
-	addresses := podAddresses(p)
-	if len(addresses) == 0 || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+	p := get[*objects.CompactPod](&t.in, objects.Pod, key.Namespace, key.Name)
+	if len(p.IPs) == 0 || p.Ended() {
 		return unit{}
 	}
 	w := &workload.Workload{
 		Uid:                   t.set.ClusterID + "//Pod/" + p.Namespace + "/" + p.Name,
 		Name:                  p.Name,
 		Namespace:             p.Namespace,
-		Addresses:             addresses,
-		Node:                  p.Spec.NodeName,
-		ServiceAccount:        p.Spec.ServiceAccountName,
+		Addresses:             wireAddresses(p.IPs),
+		Node:                  p.NodeName,
+		ServiceAccount:        p.ServiceAccountName,
 		WorkloadName:          podWorkloadName(p),
 		Status:                podStatus(p),
-		Locality:              t.nodeLocality(p.Spec.NodeName),
+		Locality:              t.nodeLocality(p.NodeName),
 		Services:              t.podServices(p),
 		AuthorizationPolicies: t.policiesOf(p.Namespace, p.Labels),
 	}
-	if p.Spec.HostNetwork {
+	if p.HostNetwork {
 		w.NetworkMode = workload.NetworkMode_HOST_NETWORK
 	}
 	t.common(w, p.Labels)
@@ -74,13 +73,11 @@ func workloadAddress(w *workload.Workload) *workload.Address {
 	return &workload.Address{Type: &workload.Address_Workload{Workload: w}}
 }
 
-func podAddresses(p *corev1.Pod) [][]byte {
-	var out [][]byte
-	for _, ip := range p.Status.PodIPs {
-		out = appendAddress(out, ip.IP)
-	}
-	if len(out) == 0 {
-		out = appendAddress(out, p.Status.PodIP)
+// wireAddresses are addresses in wire form: 4 or 16 bytes.
+func wireAddresses(ips []netip.Addr) [][]byte {
+	out := make([][]byte, len(ips))
+	for i, ip := range ips {
+		out[i] = ip.AsSlice()
 	}
 	return out
 }
@@ -94,14 +91,9 @@ func appendAddress(out [][]byte, s string) [][]byte {
 	return append(out, a.Unmap().AsSlice())
 }
 
-func podStatus(p *corev1.Pod) workload.WorkloadStatus {
-	if p.DeletionTimestamp != nil {
-		return workload.WorkloadStatus_UNHEALTHY
-	}
-	for _, c := range p.Status.Conditions {
-		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue {
-			return workload.WorkloadStatus_HEALTHY
-		}
+func podStatus(p *objects.CompactPod) workload.WorkloadStatus {
+	if p.Ready && p.DeletionTimestamp == nil {
+		return workload.WorkloadStatus_HEALTHY
 	}
 	return workload.WorkloadStatus_UNHEALTHY
 }

@@ -30,12 +30,12 @@ func cluster(pods, namespaces int) []objects.Change {
 	return out
 }
 
-func testPod(ns, app string, i int, ip string) *corev1.Pod {
-	return &corev1.Pod{
+func testPod(ns, app string, i int, ip string) objects.Object {
+	return objects.Trim(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: fmt.Sprint("pod", i), Labels: map[string]string{"app": app, "tier": "all"}},
 		Spec:       corev1.PodSpec{NodeName: fmt.Sprint("node", i%100), ServiceAccountName: "default"},
 		Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip},
-	}
+	})
 }
 
 // TestChangeCostsItsOwnWork: one pod's change makes one unit, however many pods there are, in one namespace or in many.

@@ -14,7 +14,7 @@ import (
 // targetLabels are the labels by which selectors find o; nil for objects that are no targets.
 func targetLabels(o objects.Object) map[string]string {
 	switch o := o.(type) {
-	case *corev1.Pod:
+	case *objects.CompactPod:
 		return o.Labels
 	case *networkingv1.ServiceEntry: // stands for its inline endpoints
 		return o.Labels

@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
 	"github.com/ambit-mesh/ambit/controller/source"
@@ -60,8 +59,8 @@ func (s *script) look() (map[objects.Key]objects.Object, string, []manifest.Prob
 	var names []string
 	for k, o := range objs {
 		name := k.Name
-		if p, ok := o.(*corev1.Pod); ok {
-			name += "@" + p.Status.PodIP
+		if p, ok := o.(*objects.CompactPod); ok {
+			name += "@" + p.IPs[0].String()
 		}
 		names = append(names, name)
 	}
@@ -152,13 +151,13 @@ func TestConflictFallsBack(t *testing.T) {
 
 func TestAgentNotes(t *testing.T) {
 	s := newScript(t)
-	s.write("a.yaml", pod("a", "10.0.0.1")+"---\n{apiVersion: v1, kind: Pod, metadata: {name: b, annotations: {x: y}}, status: {podIP: 10.0.0.2}}")
+	s.write("a.yaml", pod("a", "10.0.0.1")+"---\n{apiVersion: v1, kind: Pod, metadata: {name: b, annotations: {ambit.io/x: y}}, status: {podIP: 10.0.0.2}}")
 	annotations := func() map[string]string {
 		objs, _, _ := s.look()
 		return objs[objects.Key{Kind: objects.Pod, Namespace: "default", Name: "b"}].GetAnnotations()
 	}
 	s.write("status/pods/default_b.json", `{"annotations":{"ambient.istio.io/redirection":"enabled","evil":"1"}}`)
-	if got := annotations(); !maps.Equal(got, map[string]string{"x": "y", "ambient.istio.io/redirection": "enabled"}) {
+	if got := annotations(); !maps.Equal(got, map[string]string{"ambit.io/x": "y", "ambient.istio.io/redirection": "enabled"}) {
 		t.Errorf("noted: %v", got)
 	}
 	first, _, _ := s.look()
@@ -172,7 +171,7 @@ func TestAgentNotes(t *testing.T) {
 	}
 	s.expect("reported", "a@10.0.0.1 b@10.0.0.2", "status/pods/default_b.json")
 	s.remove("status/pods/default_b.json")
-	if got := annotations(); !maps.Equal(got, map[string]string{"x": "y"}) {
+	if got := annotations(); !maps.Equal(got, map[string]string{"ambit.io/x": "y"}) {
 		t.Errorf("taken back: %v", got)
 	}
 	s.write("status/pods/default_unknown.json", `{"annotations":{"ambient.istio.io/redirection":"enabled"}}`)
@@ -246,7 +245,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 	put("new/sub/a.yaml", pod("a", "10.0.0.2"))
-	if b := <-batches; len(b.Changes) != 1 || b.Changes[0].Object.(*corev1.Pod).Status.PodIP != "10.0.0.2" {
+	if b := <-batches; len(b.Changes) != 1 || b.Changes[0].Object.(*objects.CompactPod).IPs[0].String() != "10.0.0.2" {
 		t.Errorf("%+v", b)
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "new")); err != nil {

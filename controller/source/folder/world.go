@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
-
-	corev1 "k8s.io/api/core/v1"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
 	"github.com/ambit-mesh/ambit/controller/source/manifest"
@@ -26,11 +25,11 @@ type world struct {
 	files   map[string]*file       // manifests, by relative path
 	agents  map[string]*file       // agents' notes about pods
 	notes   map[objects.Key]string // redirection by pod
-	patched map[*corev1.Pod]*corev1.Pod
+	patched map[*objects.CompactPod]*objects.CompactPod
 }
 
 func newWorld() world {
-	return world{files: map[string]*file{}, agents: map[string]*file{}, notes: map[objects.Key]string{}, patched: map[*corev1.Pod]*corev1.Pod{}}
+	return world{files: map[string]*file{}, agents: map[string]*file{}, notes: map[objects.Key]string{}, patched: map[*objects.CompactPod]*objects.CompactPod{}}
 }
 
 // read loads what changed among names. again asks for another look soon.
@@ -165,13 +164,13 @@ type claim struct {
 // conflict finds one contradiction between files (or pods of one file) and says whose newest state must wait.
 func (w *world) conflict(names []string) (*file, manifest.Problem) {
 	keys := map[objects.Key]claim{}
-	ips := map[string]claim{}
+	ips := map[netip.Addr]claim{}
 	for _, name := range names {
 		f := w.files[name]
 		for _, it := range f.said() {
 			c := claim{f, name, it}
 			if other, ok := keys[it.Key]; ok {
-				return lose(c, other, "")
+				return lose(c, other, netip.Addr{})
 			}
 			keys[it.Key] = c
 			for _, ip := range ownAddresses(it.Object) {
@@ -186,14 +185,14 @@ func (w *world) conflict(names []string) (*file, manifest.Problem) {
 }
 
 // lose picks which of two claims waits. The states in force never contradict each other, so at least one is new. ip is the
-// address both claim; "" if they are the same object.
-func lose(later, earlier claim, ip string) (*file, manifest.Problem) {
+// address both claim; the zero one if they are the same object.
+func lose(later, earlier claim, ip netip.Addr) (*file, manifest.Problem) {
 	if !later.f.fresh() {
 		later, earlier = earlier, later
 	}
 	p := manifest.Problem{File: later.name, Line: later.item.Line, Object: later.item.Key.String()}
 	where := fmt.Sprintf("%s:%d", earlier.name, earlier.item.Line)
-	if ip == "" {
+	if !ip.IsValid() {
 		p.Field, p.Reason = "metadata.name", "same object in "+where
 	} else {
 		p.Field, p.Reason = "status.podIPs", fmt.Sprintf("address %s is that of %s in %s", ip, earlier.item.Key, where)
@@ -202,36 +201,31 @@ func lose(later, earlier claim, ip string) (*file, manifest.Problem) {
 }
 
 // ownAddresses are those no other pod may have.
-func ownAddresses(o objects.Object) []string {
-	p, ok := o.(*corev1.Pod)
-	if !ok || p.Spec.HostNetwork || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
-		return nil
+func ownAddresses(o objects.Object) []netip.Addr {
+	if p, ok := o.(*objects.CompactPod); ok && !p.HostNetwork && !p.Ended() {
+		return p.IPs
 	}
-	var out []string
-	for _, ip := range p.Status.PodIPs {
-		out = append(out, ip.IP)
-	}
-	if len(out) == 0 && p.Status.PodIP != "" {
-		out = append(out, p.Status.PodIP)
-	}
-	return out
+	return nil
 }
 
 // annotate replaces pods by copies with what the agents noted, the same copy as long as neither changes.
 func (w *world) annotate(out map[objects.Key]objects.Object) {
-	kept := map[*corev1.Pod]*corev1.Pod{}
+	kept := map[*objects.CompactPod]*objects.CompactPod{}
 	for key, value := range w.notes {
-		pod, ok := out[key].(*corev1.Pod)
+		pod, ok := out[key].(*objects.CompactPod)
 		if !ok || value == "" || pod.Annotations[redirection] == value {
 			continue
 		}
 		patched := w.patched[pod]
 		if patched == nil || patched.Annotations[redirection] != value {
-			patched = pod.DeepCopy()
-			if patched.Annotations == nil {
-				patched.Annotations = map[string]string{}
+			copied := *pod
+			copied.Annotations = map[string]string{redirection: value}
+			for k, v := range pod.Annotations {
+				if k != redirection {
+					copied.Annotations[k] = v
+				}
 			}
-			patched.Annotations[redirection] = value
+			patched = &copied
 		}
 		kept[pod], out[key] = patched, patched
 	}
