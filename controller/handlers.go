@@ -52,7 +52,7 @@ func readiness(p *pipeline) http.HandlerFunc {
 // dump is everything the controller knows, readable.
 func dump(p *pipeline, problems *problemBoard, cfg Config) map[string]any {
 	r := p.resources()
-	workloads, services, policies, conditions := map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{}
+	workloads, services, policies, statuses := map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{}
 	for name, a := range r.Addresses {
 		if w := a.GetWorkload(); w != nil {
 			workloads[name] = plain.Value(w)
@@ -63,12 +63,13 @@ func dump(p *pipeline, problems *problemBoard, cfg Config) map[string]any {
 	for name, pol := range r.Policies {
 		policies[name] = plain.Value(pol)
 	}
-	for key, c := range r.Conditions {
-		conditions[key.String()] = c
+	conditions := map[string]any{}
+	for key, st := range r.Statuses {
+		statuses[key.String()], conditions[key.String()] = st, st.Conditions
 	}
 	return map[string]any{
 		"settings": cfg.Translate, "workloads": workloads, "services": services, "policies": policies, "conditions": conditions,
-		"problems": problems.now.get(), "nodeAccounts": cfg.NodeAccounts,
+		"statuses": statuses, "problems": problems.now.get(), "nodeAccounts": cfg.NodeAccounts,
 	}
 }
 

@@ -33,14 +33,14 @@ type pipeline struct {
 	mu         sync.Mutex
 	translator *translate.Translator
 	synced     bool
-	unwritten  map[objects.Key][]objects.Condition // newest wins
+	unwritten  map[objects.Key]objects.Status // newest wins
 	wake       chan struct{}
 }
 
 func newPipeline(cfg Config, table *xds.Table, r *residents, m *metrics) *pipeline {
 	return &pipeline{
 		table: table, residents: r, log: cfg.Log, metrics: m, translator: translate.New(cfg.Translate),
-		unwritten: map[objects.Key][]objects.Condition{}, wake: make(chan struct{}, 1),
+		unwritten: map[objects.Key]objects.Status{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -59,7 +59,7 @@ func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
 	delta := p.translator.Apply(b.Changes)
 	first := b.Synced && !p.synced
 	p.synced = p.synced || b.Synced
-	maps.Copy(p.unwritten, delta.Conditions)
+	maps.Copy(p.unwritten, delta.Statuses)
 	p.mu.Unlock()
 	p.metrics.changes.Add(float64(len(b.Changes)))
 	p.metrics.translate.Observe(time.Since(start).Seconds())
@@ -72,7 +72,7 @@ func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
 	for typ, n := range p.table.Counts() {
 		p.metrics.resources.WithLabelValues(typ).Set(float64(n))
 	}
-	if len(delta.Conditions) > 0 {
+	if len(delta.Statuses) > 0 {
 		p.wakeWriter()
 	}
 	p.log.Debug("changes published", "changes", len(b.Changes), "addresses", len(delta.Addresses), "policies", len(delta.Policies),
@@ -96,11 +96,11 @@ func (p *pipeline) writeStatuses(ctx context.Context, w source.StatusWriter) err
 		}
 		p.mu.Lock()
 		todo := p.unwritten
-		p.unwritten = map[objects.Key][]objects.Condition{}
+		p.unwritten = map[objects.Key]objects.Status{}
 		p.mu.Unlock()
 		var list []objects.Status
-		for key, c := range todo {
-			list = append(list, objects.Status{Key: key, Conditions: c})
+		for _, st := range todo {
+			list = append(list, st)
 		}
 		err := w.WriteStatus(ctx, list)
 		if err == nil {
@@ -108,9 +108,9 @@ func (p *pipeline) writeStatuses(ctx context.Context, w source.StatusWriter) err
 		}
 		p.log.Warn("conditions cannot be written; trying again", "err", err)
 		p.mu.Lock()
-		for key, c := range todo {
+		for key, st := range todo {
 			if _, newer := p.unwritten[key]; !newer {
-				p.unwritten[key] = c
+				p.unwritten[key] = st
 			}
 		}
 		p.mu.Unlock()

@@ -37,8 +37,15 @@ const (
 	VirtualService      Kind = "VirtualService"
 	DestinationRule     Kind = "DestinationRule"
 	Gateway             Kind = "Gateway"
+	GatewayClass        Kind = "GatewayClass"
 	HTTPRoute           Kind = "HTTPRoute"
+	GRPCRoute           Kind = "GRPCRoute"
+	// ConfigMap is one object only, which sources deliver alone: MeshConfigName in the root namespace.
+	ConfigMap Kind = "ConfigMap"
 )
+
+// MeshConfigName is the ConfigMap that holds MeshConfig, as in Istio.
+const MeshConfigName = "istio"
 
 // Key identifies an object. Namespace is empty for cluster-scoped kinds.
 type Key struct {
@@ -64,18 +71,4 @@ func (k Key) Compare(o Key) int {
 type Change struct {
 	Key    Key
 	Object Object
-}
-
-// Condition is what the mesh tells the owner of an object about it.
-type Condition struct {
-	Type    string `json:"type"`
-	Status  bool   `json:"status"`
-	Reason  string `json:"reason"`
-	Message string `json:"message,omitempty"`
-}
-
-// Status is every condition the mesh holds on one object. Without conditions, those of an earlier Status are to be removed.
-type Status struct {
-	Key        Key
-	Conditions []Condition
 }

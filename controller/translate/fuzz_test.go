@@ -47,7 +47,7 @@ func FuzzObjects(f *testing.F) {
 			}
 		}
 		if d := tr.Apply(add); !d.Empty() {
-			t.Fatalf("the same objects again changed %d", len(d.Addresses)+len(d.Policies)+len(d.Conditions))
+			t.Fatalf("the same objects again changed %d", len(d.Addresses)+len(d.Policies)+len(d.Statuses))
 		}
 		tr.Apply(drop)
 		if r := tr.Resources(); !r.Empty() {

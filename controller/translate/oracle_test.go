@@ -73,8 +73,8 @@ func accumulate(sum, delta Resources) {
 	for k, v := range delta.Policies {
 		store(sum.Policies, k, v, v == nil)
 	}
-	for k, v := range delta.Conditions {
-		store(sum.Conditions, k, v, v == nil)
+	for k, v := range delta.Statuses {
+		store(sum.Statuses, k, v, v.Empty())
 	}
 }
 

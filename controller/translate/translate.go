@@ -50,18 +50,18 @@ func (s Settings) Defaults() Settings {
 	return s
 }
 
-// Resources are named outputs. In a Delta, a nil value means that the name is gone.
+// Resources are named outputs. In a delta, a nil value, or a Status that is Empty, means that the name is gone.
 type Resources struct {
-	Addresses  map[string]*workload.Address
-	Policies   map[string]*authz.Authorization
-	Conditions map[objects.Key][]objects.Condition
+	Addresses map[string]*workload.Address
+	Policies  map[string]*authz.Authorization
+	Statuses  map[objects.Key]objects.Status
 }
 
 // Empty reports that there is nothing in it.
-func (r Resources) Empty() bool { return len(r.Addresses)+len(r.Policies)+len(r.Conditions) == 0 }
+func (r Resources) Empty() bool { return len(r.Addresses)+len(r.Policies)+len(r.Statuses) == 0 }
 
 func newResources() Resources {
-	return Resources{map[string]*workload.Address{}, map[string]*authz.Authorization{}, map[objects.Key][]objects.Condition{}}
+	return Resources{map[string]*workload.Address{}, map[string]*authz.Authorization{}, map[objects.Key]objects.Status{}}
 }
 
 // unit is what one object (or, for policies that stand for several, one pseudo object) came to.
@@ -69,6 +69,25 @@ type unit struct {
 	addresses  []*workload.Address
 	policies   []*authz.Authorization
 	conditions []objects.Condition
+	// extra is what a status has beside conditions; nil for most.
+	extra *objects.Status
+}
+
+// speaks reports that there is a status.
+func (u unit) speaks() bool { return len(u.conditions) > 0 || u.extra != nil && !u.extra.Empty() }
+
+// status is what the owner of the unit's object is told.
+func (u unit) status(key objects.Key, o objects.Object) objects.Status {
+	st := objects.Status{Key: key}
+	if u.extra != nil {
+		st = *u.extra
+		st.Key = key
+	}
+	st.Conditions = u.conditions
+	if o != nil && !st.Empty() {
+		st.Generation = o.GetGeneration()
+	}
+	return st
 }
 
 // Translator holds the objects and what they came to. It is not safe for concurrent use.
@@ -117,14 +136,14 @@ func (t *Translator) settle() Resources {
 		for _, p := range u.policies {
 			touched.Policies[PolicyName(p)] = nil
 		}
-		if len(u.conditions) > 0 {
-			touched.Conditions[key] = nil
+		if u.speaks() {
+			touched.Statuses[key] = objects.Status{Key: key}
 		}
 	}
 	for _, key := range dirty {
 		u := t.build(key)
 		t.units[key] = u
-		if len(u.addresses)+len(u.policies)+len(u.conditions) == 0 {
+		if len(u.addresses)+len(u.policies) == 0 && !u.speaks() {
 			delete(t.units, key)
 		}
 		for _, a := range u.addresses {
@@ -133,8 +152,8 @@ func (t *Translator) settle() Resources {
 		for _, p := range u.policies {
 			touched.Policies[PolicyName(p)] = p
 		}
-		if len(u.conditions) > 0 {
-			touched.Conditions[key] = u.conditions
+		if u.speaks() {
+			touched.Statuses[key] = u.status(key, t.in.objs[key])
 		}
 	}
 	clear(t.dirty)
@@ -157,12 +176,12 @@ func (t *Translator) commit(touched Resources) Resources {
 		}
 		store(t.out.Policies, name, p, p == nil)
 	}
-	for key, c := range touched.Conditions {
-		if slices.Equal(t.out.Conditions[key], c) {
-			delete(touched.Conditions, key)
+	for key, st := range touched.Statuses {
+		if old, ok := t.out.Statuses[key]; ok == !st.Empty() && (!ok || old.Equal(st)) {
+			delete(touched.Statuses, key)
 			continue
 		}
-		store(t.out.Conditions, key, c, c == nil)
+		store(t.out.Statuses, key, st, st.Empty())
 	}
 	return touched
 }
@@ -199,7 +218,8 @@ func (t *Translator) build(key objects.Key) unit {
 		return t.authorizationPolicy(key)
 	case objects.PeerAuthentication:
 		return t.peerAuthentication(key)
-	case objects.Namespace, objects.Node, objects.ServiceAccount, objects.VirtualService, objects.DestinationRule, objects.Gateway, objects.HTTPRoute:
+	case objects.Namespace, objects.Node, objects.ServiceAccount, objects.VirtualService, objects.DestinationRule, objects.Gateway, objects.HTTPRoute,
+		objects.GatewayClass, objects.GRPCRoute, objects.ConfigMap:
 		return unit{}
 	default:
 		return unit{}
@@ -208,7 +228,7 @@ func (t *Translator) build(key objects.Key) unit {
 
 // Resources is everything there is now. The maps are copies.
 func (t *Translator) Resources() Resources {
-	return Resources{maps.Clone(t.out.Addresses), maps.Clone(t.out.Policies), maps.Clone(t.out.Conditions)}
+	return Resources{maps.Clone(t.out.Addresses), maps.Clone(t.out.Policies), maps.Clone(t.out.Statuses)}
 }
 
 // AddressName is the xDS name of an address: a workload's uid, a service's namespace/hostname.

@@ -96,8 +96,8 @@ func render(t *testing.T, r Resources) []byte {
 	for name, p := range r.Policies {
 		put("policies", name, plain.Value(p))
 	}
-	for key, c := range r.Conditions {
-		put("conditions", key.String(), c)
+	for key, st := range r.Statuses {
+		put("statuses", key.String(), st)
 	}
 	data, err := yaml.Marshal(out)
 	if err != nil {

@@ -28,13 +28,16 @@ func (s Status) WriteStatus(ctx context.Context, statuses []objects.Status) erro
 			return err
 		}
 		path := filepath.Join(s.dir, "conditions", fmt.Sprintf("%s_%s_%s.json", st.Key.Kind, st.Key.Namespace, st.Key.Name))
-		if len(st.Conditions) == 0 {
+		if st.Empty() {
 			if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				errs = append(errs, fmt.Errorf("conditions of %s: %w", st.Key, err))
 			}
 			continue
 		}
-		if err := writeJSON(path, map[string]any{"object": st.Key.String(), "conditions": st.Conditions}); err != nil {
+		if err := writeJSON(path, struct {
+			Object string `json:"object"`
+			objects.Status
+		}{st.Key.String(), st}); err != nil {
 			errs = append(errs, fmt.Errorf("conditions of %s: %w", st.Key, err))
 		}
 	}

@@ -51,7 +51,7 @@ func decodeObject(doc *document) (obj objects.Object, name string, errs []error)
 	if err := checkName(h); err != nil {
 		return nil, name, []error{err}
 	}
-	if obj == nil {
+	if obj == nil || h.Kind == string(objects.ConfigMap) && h.Metadata.Name != objects.MeshConfigName {
 		return nil, name, nil
 	}
 	if spec, status, ok := protoParts(obj); ok {

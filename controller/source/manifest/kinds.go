@@ -48,7 +48,9 @@ func coreObject(kind string) (objects.Object, bool) {
 		return &corev1.Service{}, true
 	case "ServiceAccount":
 		return &corev1.ServiceAccount{}, true
-	case "ConfigMap", "Secret", "Endpoints", "Event", "LimitRange", "PersistentVolume", "PersistentVolumeClaim",
+	case "ConfigMap": // decodeObject lets the mesh's only pass
+		return &corev1.ConfigMap{}, true
+	case "Secret", "Endpoints", "Event", "LimitRange", "PersistentVolume", "PersistentVolumeClaim",
 		"PodTemplate", "ReplicationController", "ResourceQuota":
 		return nil, true
 	default:
@@ -86,10 +88,14 @@ func gatewayObject(kind string) (objects.Object, bool) {
 	switch kind {
 	case "Gateway":
 		return &gatewayv1.Gateway{}, true
+	case "GatewayClass":
+		return &gatewayv1.GatewayClass{}, true
 	case "HTTPRoute":
 		return &gatewayv1.HTTPRoute{}, true
+	case "GRPCRoute":
+		return &gatewayv1.GRPCRoute{}, true
 	default:
-		return nil, kind == "GatewayClass" || kind == "GRPCRoute" || kind == "TCPRoute" || kind == "TLSRoute" || kind == "ReferenceGrant"
+		return nil, kind == "TCPRoute" || kind == "TLSRoute" || kind == "ReferenceGrant"
 	}
 }
 
@@ -133,12 +139,20 @@ func kindOf(o objects.Object) objects.Kind {
 		return objects.AuthorizationPolicy
 	case *gatewayv1.Gateway:
 		return objects.Gateway
+	case *gatewayv1.GatewayClass:
+		return objects.GatewayClass
 	case *gatewayv1.HTTPRoute:
 		return objects.HTTPRoute
+	case *gatewayv1.GRPCRoute:
+		return objects.GRPCRoute
+	case *corev1.ConfigMap:
+		return objects.ConfigMap
 	default:
 		panic(fmt.Sprintf("manifest: no kind for %T", o)) // newObject made it
 	}
 }
 
 // clusterScoped reports kinds without a namespace.
-func clusterScoped(kind string) bool { return kind == "Namespace" || kind == "Node" }
+func clusterScoped(kind string) bool {
+	return kind == "Namespace" || kind == "Node" || kind == "GatewayClass"
+}
