@@ -19,5 +19,5 @@ fi
 echo "installing: ${missing[*]}"
 # The lab starts its own servers in namespaces: packaged services must not start on the machine itself.
 export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+apt-get -o DPkg::Lock::Timeout=300 update -qq
+apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null

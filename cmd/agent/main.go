@@ -3,10 +3,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/agent"
 	"github.com/ambit-mesh/ambit/agent/enroll"
+	"github.com/ambit-mesh/ambit/cmd/internal/logging"
 )
 
 func main() {
@@ -30,8 +29,9 @@ func main() {
 
 // options are the flags that are not a Config's fields.
 type options struct {
-	selectors, level, format string
-	remove                   bool
+	selectors string
+	log       logging.Flags
+	remove    bool
 }
 
 func command(stdout, stderr io.Writer) *cobra.Command {
@@ -109,14 +109,13 @@ func flags(cmd *cobra.Command, cfg *agent.Config, o *options) {
 	f.StringVar(&cfg.StatusSocket, "status-socket", cfg.StatusSocket, "root-only socket with HTTP: /status, /metrics, /debug/pprof; empty: none")
 	f.StringVar(&cfg.HTTP, "http-address", cfg.HTTP, "address for /metrics, /healthz and /readyz; empty: none")
 	f.StringVar(&cfg.Debug, "debug-address", "", "loopback address for /debug/pprof; empty: none")
-	f.StringVar(&o.level, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&o.format, "log-format", "text", "text or json")
+	o.log.Register(f)
 	cmd.Flags().BoolVar(&o.remove, "remove", false, "the same as the command uninstall")
 }
 
 // apply turns what needs reading into the Config.
 func (o *options) apply(cfg *agent.Config, stderr io.Writer) error {
-	log, err := logger(stderr, o.level, o.format)
+	log, err := o.log.Logger(stderr)
 	if err != nil {
 		return err
 	}
@@ -130,20 +129,4 @@ func (o *options) apply(cfg *agent.Config, stderr io.Writer) error {
 	}
 	cfg.Selectors, err = enroll.ParseSelectors(text)
 	return err
-}
-
-func logger(w io.Writer, level, format string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
-	}
-	opts := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
-	default:
-		return nil, errors.New("log format: want text or json")
-	}
 }

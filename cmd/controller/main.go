@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ambit-mesh/ambit/cmd/internal/logging"
 	"github.com/ambit-mesh/ambit/controller"
 	"github.com/ambit-mesh/ambit/controller/auth"
 )
@@ -30,7 +30,7 @@ func main() {
 
 func command(stdout, stderr io.Writer) *cobra.Command {
 	cfg := controller.Config{Version: version()}
-	var level, format string
+	var logs logging.Flags
 	cmd := &cobra.Command{
 		Use:           "controller",
 		Short:         "Turns Kubernetes objects into workload configuration and certificates for the nodes of the mesh",
@@ -38,7 +38,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			log, err := logger(stderr, level, format)
+			log, err := logs.Logger(stderr)
 			if err != nil {
 				return err
 			}
@@ -71,8 +71,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&t.ClusterDomain, "cluster-domain", d.Translate.ClusterDomain, "domain of services")
 	f.BoolVar(&t.PublishDryRun, "dry-run-policies", true, "send policies annotated istio.io/dry-run; proxies that do not know the field would enforce them")
 	p := cmd.PersistentFlags()
-	p.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	p.StringVar(&format, "log-format", "text", "text or json")
+	logs.Register(p)
 	cmd.AddCommand(tokenCommand())
 	return cmd
 }
@@ -110,22 +109,6 @@ func tokenCommand() *cobra.Command {
 	f.StringVar(&c.Pod, "pod", "", "pod the token is bound to")
 	f.DurationVar(&ttl, "ttl", 12*time.Hour, "lifetime")
 	return cmd
-}
-
-func logger(w io.Writer, level, format string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
-	}
-	opts := &slog.HandlerOptions{Level: l}
-	switch format {
-	case "text":
-		return slog.New(slog.NewTextHandler(w, opts)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(w, opts)), nil
-	default:
-		return nil, fmt.Errorf("log format %q: want text or json", format)
-	}
 }
 
 func version() string {

@@ -63,7 +63,7 @@ func (w *World) ztunnelDies(ctx context.Context, node string) (string, error) {
 }
 
 // agentsDie makes connections at a steady rate while both agents are killed and come back, and some more in the time in which
-// there is none: the ztunnels' stock of sockets carries them, which lasts about a second at the recent rate. Whether the
+// there is none: the ztunnels' stock of sockets carries them, which lasts about five seconds at the recent rate. Whether the
 // kernel's programs stayed attached shows in the ids of their links.
 func (w *World) agentsDie(ctx context.Context) (string, error) {
 	if w.Mesh == nil {
@@ -76,9 +76,9 @@ func (w *World) agentsDie(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	const steady, alone = 200, 10
+	const steady, alone = 1000, 100
 	long := w.stream(ctx, w.client, w.storeAddr(echoPort), 7*time.Second)
-	batch := w.inBackground(ctx, w.client, "conns", "--total", fmt.Sprint(steady), "--width", "1", "--gap", "25ms", "--timeout", "10s", w.storeAddr(echoPort))
+	batch := w.inBackground(ctx, w.client, "conns", "--total", fmt.Sprint(steady), "--width", "1", "--gap", "5ms", "--timeout", "10s", w.storeAddr(echoPort))
 	wait(ctx, 2*time.Second)
 	for _, node := range []string{"n1", "n2"} {
 		if err := w.Mesh.Kill(ctx, mesh.AgentName(node)); err != nil {

@@ -7,7 +7,7 @@ const (
 	MinTCPStock = 16   // of each address family that the pod has
 	MinUDPStock = 4    // only forwarded DNS queries take these
 	MaxStock    = 1024 // of each pod and kind
-	horizon     = 1.0  // seconds of the recent rate that a stock should last
+	horizon     = 5.0  // seconds of the recent rate that a stock should last: an agent that restarts is away for about as long
 )
 
 // Demand is what sizing a stock takes into account.
@@ -18,8 +18,8 @@ type Demand struct {
 	Starved bool    // somebody had to wait since the last sizing
 }
 
-// Size answers how many sockets each stock should hold so that the sum stays within budget. A stock lasts for a second of
-// the recent rate, doubles when somebody had to wait, and shrinks by a quarter a step. When the budget does not suffice
+// Size answers how many sockets each stock should hold so that the sum stays within budget. A stock lasts for the
+// horizon at the recent rate, doubles when somebody had to wait, and shrinks by a quarter a step. When the budget does not suffice
 // everybody gets the floor first and a share in proportion of the rest; when not even that, an equal share.
 func Size(demands []Demand, budget int) []int {
 	sizes := make([]int, len(demands))
