@@ -1,19 +1,17 @@
 // Package manifest answers which objects a file of Kubernetes manifests holds, and what is wrong with it, by file, line and
 // field.
 //
-// It decodes strictly: an unknown or repeated field, a wrong type, a kind it does not know, a name or address that no API
-// server would take is a Problem. It reads no file and keeps nothing; controller/source/folder calls it. Functions are pure.
+// It decodes strictly, as package strict does, and takes only the kinds it knows. It reads no file and keeps nothing;
+// controller/source/folder calls it. Functions are pure.
 package manifest
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 
-	"go.yaml.in/yaml/v3"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
+	"github.com/ambit-mesh/ambit/controller/strict"
 )
 
 // MaxBytes bounds a file. Larger ones are a Problem, never read.
@@ -56,31 +54,14 @@ func Decode(file string, data []byte) ([]Item, []Problem) {
 		return nil, []Problem{{File: file, Reason: fmt.Sprintf("file of %d bytes: want at most %d", len(data), MaxBytes)}}
 	}
 	d := decoder{file: file, seen: map[objects.Key]int{}}
-	docs := yaml.NewDecoder(bytes.NewReader(data))
-	for {
-		var root yaml.Node
-		err := decodeNode(docs, &root)
-		if errors.Is(err, io.EOF) {
-			return d.items, d.problems
-		}
+	for doc, err := range strict.Read(data) {
 		if err != nil {
-			d.problems = append(d.problems, syntaxProblem(file, err))
-			return d.items, d.problems
+			d.report(doc, "", err)
+			continue
 		}
-		if len(root.Content) == 1 {
-			d.document(root.Content[0])
-		}
+		d.document(doc)
 	}
-}
-
-// decodeNode shields against a panic of the YAML parser: a file is input from outside.
-func decodeNode(docs *yaml.Decoder, into *yaml.Node) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("yaml: %v", r)
-		}
-	}()
-	return docs.Decode(into)
+	return d.items, d.problems
 }
 
 type decoder struct {
@@ -90,28 +71,10 @@ type decoder struct {
 	seen     map[objects.Key]int // line of each object
 }
 
-func (d *decoder) document(n *yaml.Node) {
-	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
-		return // an empty document
-	}
-	if n.Kind != yaml.MappingNode {
-		d.report(n.Line, "", "", "document is not an object")
-		return
-	}
-	if isList(n) {
-		for _, item := range listItems(n) {
-			d.document(item)
-		}
-		return
-	}
-	doc, err := encode(n)
-	if err != nil {
-		d.fieldErrors(doc, "", []error{err})
-		return
-	}
+func (d *decoder) document(doc *strict.Document) {
 	obj, name, errs := decodeObject(doc)
 	if len(errs) > 0 {
-		d.fieldErrors(doc, name, errs)
+		d.report(doc, name, errs...)
 		return
 	}
 	if obj == nil {
@@ -119,36 +82,50 @@ func (d *decoder) document(n *yaml.Node) {
 	}
 	key := objects.Key{Kind: kindOf(obj), Namespace: obj.GetNamespace(), Name: obj.GetName()}
 	if line, ok := d.seen[key]; ok {
-		d.report(n.Line, key.String(), "metadata.name", fmt.Sprintf("same object as in line %d", line))
+		d.report(doc, key.String(), &strict.Error{Field: "metadata.name", Line: doc.Line(), Reason: fmt.Sprintf("same object as in line %d", line)})
 		return
 	}
-	d.seen[key] = n.Line
-	d.items = append(d.items, Item{Key: key, Object: objects.Trim(obj), Line: n.Line})
+	d.seen[key] = doc.Line()
+	d.items = append(d.items, Item{Key: key, Object: objects.Trim(obj), Line: doc.Line()})
 }
 
-func (d *decoder) fieldErrors(doc *document, name string, errs []error) {
-	for _, err := range errs {
-		var fe *fieldError
-		if !errors.As(err, &fe) {
-			fe = &fieldError{reason: err.Error()}
+// decodeObject decodes one document. name is Kind/namespace/name as far as known. A nil object without errors is of a kind
+// that does not concern the mesh.
+func decodeObject(doc *strict.Document) (obj objects.Object, name string, errs []*strict.Error) {
+	h, err := doc.Header()
+	if err != nil {
+		return nil, h.Metadata.Name, []*strict.Error{err}
+	}
+	if h.Metadata.Namespace == "" && !clusterScoped(h.Kind) {
+		h.Metadata.Namespace = metav1.NamespaceDefault
+	}
+	obj, known := newObject(h.APIVersion, h.Kind)
+	if !known {
+		return nil, h.String(), []*strict.Error{{Field: "kind", Reason: fmt.Sprintf("kind %s of %s is not known", h.Kind, h.APIVersion)}}
+	}
+	if err := strict.CheckName(h, clusterScoped(h.Kind), ignoredGroup(h.Group())); err != nil {
+		return nil, h.String(), []*strict.Error{err}
+	}
+	if obj == nil || h.Kind == string(objects.ConfigMap) && h.Metadata.Name != objects.MeshConfigName {
+		return nil, h.String(), nil
+	}
+	errs = doc.Decode(obj)
+	if len(errs) == 0 {
+		obj.SetNamespace(h.Metadata.Namespace)
+		errs = strict.Check(obj)
+	}
+	return obj, h.String(), errs
+}
+
+func (d *decoder) report(doc *strict.Document, object string, errs ...*strict.Error) {
+	for _, e := range errs {
+		p := Problem{File: d.file, Line: e.Line, Object: object, Field: e.Field, Reason: e.Reason}
+		if p.Line == 0 {
+			p.Line = doc.LineOf(e.Field)
 		}
-		line := fe.line
-		if line == 0 {
-			line = doc.lineOf(fe.field)
+		if e.Suggest != "" {
+			p.Reason += ": " + e.Suggest
 		}
-		d.report(line, name, fe.field, fe.reason)
+		d.problems = append(d.problems, p)
 	}
 }
-
-func (d *decoder) report(line int, object, field, reason string) {
-	d.problems = append(d.problems, Problem{File: d.file, Line: line, Object: object, Field: field, Reason: reason})
-}
-
-// fieldError is a problem at a place in the document.
-type fieldError struct {
-	field  string
-	line   int // 0: that of field
-	reason string
-}
-
-func (e *fieldError) Error() string { return e.field + ": " + e.reason }

@@ -66,7 +66,7 @@ func TestProblems(t *testing.T) {
 		{"bad address", pod + "status:\n  podIPs:\n  - ip: 10.0.0\n", `f.yaml:7: Pod/default/a: status.podIPs[0].ip: "10.0.0" is not an IP address`},
 		{"proto unknown field", policy + "spec:\n  rules:\n  - from:\n    - source:\n        principal: [a]\n", "f.yaml:9: AuthorizationPolicy/default/p: spec.rules[0].from[0].source.principal: unknown field"},
 		{"proto wrong type", policy + "spec:\n  rules:\n  - to:\n    - operation:\n        ports: 80\n", "f.yaml:9: AuthorizationPolicy/default/p: spec.rules[0].to[0].operation.ports: unexpected token 80"},
-		{"proto bad enum", policy + "spec:\n  action: DENNY\n", `f.yaml:6: AuthorizationPolicy/default/p: spec.action: invalid value for enum field action: "DENNY"`},
+		{"proto bad enum", policy + "spec:\n  action: DENNY\n", `f.yaml:6: AuthorizationPolicy/default/p: spec.action: unknown value "DENNY": did you mean "DENY"?`},
 		{"proto unknown top field", policy + "specs: {}\n", "f.yaml:5: AuthorizationPolicy/default/p: specs: unknown field"},
 		{"proto metadata", "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata:\n  name: p\n  lables: {}\n", "f.yaml:5: PeerAuthentication/default/p: metadata.lables: unknown field"},
 		{"unknown kind", "apiVersion: security.istio.io/v1\nkind: AuthorisationPolicy\nmetadata: {name: p}\n", "f.yaml:2: AuthorisationPolicy/default/p: kind: kind AuthorisationPolicy of security.istio.io/v1 is not known"},

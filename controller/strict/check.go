@@ -1,4 +1,4 @@
-package manifest
+package strict
 
 import (
 	"fmt"
@@ -12,8 +12,8 @@ import (
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
 
-// check refuses what decodes but no API server would store, as far as the mesh would stumble over it.
-func check(o objects.Object) []error {
+// Check names what decodes but no API server would store, as far as the mesh would stumble over it.
+func Check(o objects.Object) []*Error {
 	errs := checkLabels(o.GetLabels())
 	switch o := o.(type) {
 	case *corev1.Pod:
@@ -26,27 +26,27 @@ func check(o objects.Object) []error {
 		errs = append(errs, checkServiceEntry(o)...)
 	case *networkingv1.WorkloadEntry:
 		if o.Spec.Address == "" {
-			errs = append(errs, &fieldError{"spec.address", 0, "an address is required"})
+			errs = append(errs, &Error{Field: "spec.address", Reason: "an address is required"})
 		}
 	}
 	return errs
 }
 
-func checkLabels(labels map[string]string) []error {
-	var errs []error
+func checkLabels(labels map[string]string) []*Error {
+	var errs []*Error
 	for k, v := range labels {
 		if msgs := validation.IsQualifiedName(k); len(msgs) > 0 {
-			errs = append(errs, &fieldError{join("metadata.labels", k), 0, msgs[0]})
+			errs = append(errs, &Error{Field: join("metadata.labels", k), Reason: msgs[0]})
 		}
 		if msgs := validation.IsValidLabelValue(v); len(msgs) > 0 {
-			errs = append(errs, &fieldError{join("metadata.labels", k), 0, msgs[0]})
+			errs = append(errs, &Error{Field: join("metadata.labels", k), Reason: msgs[0]})
 		}
 	}
 	return errs
 }
 
-func checkPod(p *corev1.Pod) []error {
-	var errs []error
+func checkPod(p *corev1.Pod) []*Error {
+	var errs []*Error
 	for i, ip := range p.Status.PodIPs {
 		errs = append(errs, checkAddress(fmt.Sprintf("status.podIPs[%d].ip", i), ip.IP)...)
 	}
@@ -55,16 +55,16 @@ func checkPod(p *corev1.Pod) []error {
 	}
 	if sa := p.Spec.ServiceAccountName; sa != "" {
 		if msgs := validation.IsDNS1123Subdomain(sa); len(msgs) > 0 {
-			errs = append(errs, &fieldError{"spec.serviceAccountName", 0, msgs[0]})
+			errs = append(errs, &Error{Field: "spec.serviceAccountName", Reason: msgs[0]})
 		}
 	}
 	return errs
 }
 
-func checkService(s *corev1.Service) []error {
-	var errs []error
+func checkService(s *corev1.Service) []*Error {
+	var errs []*Error
 	if msgs := validation.IsDNS1123Label(s.Name); len(msgs) > 0 {
-		errs = append(errs, &fieldError{"metadata.name", 0, msgs[0]})
+		errs = append(errs, &Error{Field: "metadata.name", Reason: msgs[0]})
 	}
 	for i, ip := range s.Spec.ClusterIPs {
 		if ip != corev1.ClusterIPNone {
@@ -76,17 +76,17 @@ func checkService(s *corev1.Service) []error {
 	}
 	for i, p := range s.Spec.Ports {
 		if p.Port < 1 || p.Port > 65535 {
-			errs = append(errs, &fieldError{fmt.Sprintf("spec.ports[%d].port", i), 0, "want 1 to 65535"})
+			errs = append(errs, &Error{Field: fmt.Sprintf("spec.ports[%d].port", i), Reason: "want 1 to 65535"})
 		}
 	}
 	return errs
 }
 
-func checkSlice(s *discoveryv1.EndpointSlice) []error {
+func checkSlice(s *discoveryv1.EndpointSlice) []*Error {
 	if s.AddressType == discoveryv1.AddressTypeFQDN {
 		return nil
 	}
-	var errs []error
+	var errs []*Error
 	for i, ep := range s.Endpoints {
 		for j, a := range ep.Addresses {
 			errs = append(errs, checkAddress(fmt.Sprintf("endpoints[%d].addresses[%d]", i, j), a)...)
@@ -95,14 +95,14 @@ func checkSlice(s *discoveryv1.EndpointSlice) []error {
 	return errs
 }
 
-func checkServiceEntry(s *networkingv1.ServiceEntry) []error {
-	var errs []error
+func checkServiceEntry(s *networkingv1.ServiceEntry) []*Error {
+	var errs []*Error
 	if len(s.Spec.Hosts) == 0 {
-		errs = append(errs, &fieldError{"spec.hosts", 0, "at least one host is required"})
+		errs = append(errs, &Error{Field: "spec.hosts", Reason: "at least one host is required"})
 	}
 	for i, h := range s.Spec.Hosts {
 		if h == "" || len(h) > 253 {
-			errs = append(errs, &fieldError{fmt.Sprintf("spec.hosts[%d]", i), 0, "want a host name of 1 to 253 characters"})
+			errs = append(errs, &Error{Field: fmt.Sprintf("spec.hosts[%d]", i), Reason: "want a host name of 1 to 253 characters"})
 		}
 	}
 	for i, a := range s.Spec.Addresses {
@@ -114,9 +114,9 @@ func checkServiceEntry(s *networkingv1.ServiceEntry) []error {
 	return errs
 }
 
-func checkAddress(field, s string) []error {
+func checkAddress(field, s string) []*Error {
 	if a, err := netip.ParseAddr(s); err != nil || a.Zone() != "" {
-		return []error{&fieldError{field, 0, fmt.Sprintf("%q is not an IP address", s)}}
+		return []*Error{{Field: field, Reason: fmt.Sprintf("%q is not an IP address", s)}}
 	}
 	return nil
 }

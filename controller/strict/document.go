@@ -1,4 +1,4 @@
-package manifest
+package strict
 
 import (
 	"fmt"
@@ -17,9 +17,9 @@ const (
 	maxDepth = 100
 )
 
-// document is one YAML document as JSON on one line, with the source line and field path of every byte. Typed decoders work
-// on the JSON and report offsets or paths; both lead back to the line the author sees.
-type document struct {
+// Document is one object as JSON on one line, with the source line and field path of every byte. Typed decoders work
+// on the JSON and report offsets or paths; both lead back to the line the author sees. It is read-only.
+type Document struct {
 	json  []byte
 	marks []mark // ascending by offset
 	line  int
@@ -34,13 +34,16 @@ type mark struct {
 }
 
 // encode converts n. The JSON is ASCII, so that an offset in bytes is one in characters. The document is never nil.
-func encode(n *yaml.Node) (*document, error) {
-	d := &document{line: n.Line, lines: map[string]int{}}
+func encode(n *yaml.Node) (*Document, *Error) {
+	d := &Document{line: n.Line, lines: map[string]int{}}
 	return d, d.value(n, "", 0)
 }
 
+// Line is where the document starts; 0 if it was not read from a file.
+func (d *Document) Line() int { return d.line }
+
 // at is the line and path of the byte at offset.
-func (d *document) at(offset int) (int, string) {
+func (d *Document) at(offset int) (int, string) {
 	i := sort.Search(len(d.marks), func(i int) bool { return d.marks[i].offset > offset })
 	if i == 0 {
 		return d.line, ""
@@ -48,8 +51,11 @@ func (d *document) at(offset int) (int, string) {
 	return d.marks[i-1].line, d.marks[i-1].path
 }
 
-// lineOf is the line of a field, or of its closest ancestor that was written.
-func (d *document) lineOf(path string) int {
+// LineOf is the line of a field, or of its closest ancestor that was written.
+func (d *Document) LineOf(path string) int {
+	if line, ok := d.lines[plainKeys(path)]; ok {
+		return line
+	}
 	for path != "" {
 		if line, ok := d.lines[path]; ok {
 			return line
@@ -63,10 +69,10 @@ func (d *document) lineOf(path string) int {
 	return d.line
 }
 
-func (d *document) value(n *yaml.Node, path string, depth int) error {
+func (d *Document) value(n *yaml.Node, path string, depth int) *Error {
 	d.nodes++
 	if d.nodes > maxNodes || depth > maxDepth {
-		return &fieldError{path, n.Line, fmt.Sprintf("document is too large: want at most %d values, %d deep", maxNodes, maxDepth)}
+		return &Error{Field: path, Line: n.Line, Reason: fmt.Sprintf("document is too large: want at most %d values, %d deep", maxNodes, maxDepth)}
 	}
 	d.marks = append(d.marks, mark{len(d.json), n.Line, path})
 	if _, ok := d.lines[path]; !ok {
@@ -82,11 +88,11 @@ func (d *document) value(n *yaml.Node, path string, depth int) error {
 	case yaml.ScalarNode:
 		return d.scalar(n, path)
 	default:
-		return &fieldError{path, n.Line, "not a value"}
+		return &Error{Field: path, Line: n.Line, Reason: "not a value"}
 	}
 }
 
-func (d *document) mapping(n *yaml.Node, path string, depth int) error {
+func (d *Document) mapping(n *yaml.Node, path string, depth int) *Error {
 	d.json = append(d.json, '{')
 	seen := make(map[string]int, len(n.Content)/2)
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -95,11 +101,11 @@ func (d *document) mapping(n *yaml.Node, path string, depth int) error {
 			key = key.Alias
 		}
 		if key.Kind != yaml.ScalarNode || key.Tag == "!!merge" {
-			return &fieldError{path, key.Line, "key is not a plain string"}
+			return &Error{Field: path, Line: key.Line, Reason: "key is not a plain string"}
 		}
 		child := join(path, key.Value)
 		if line, ok := seen[key.Value]; ok {
-			return &fieldError{child, key.Line, fmt.Sprintf("field is already set in line %d", line)}
+			return repeated(child, key.Line, line)
 		}
 		seen[key.Value] = key.Line
 		if i > 0 {
@@ -116,7 +122,7 @@ func (d *document) mapping(n *yaml.Node, path string, depth int) error {
 	return nil
 }
 
-func (d *document) sequence(n *yaml.Node, path string, depth int) error {
+func (d *Document) sequence(n *yaml.Node, path string, depth int) *Error {
 	d.json = append(d.json, '[')
 	for i, val := range n.Content {
 		if i > 0 {
@@ -130,7 +136,7 @@ func (d *document) sequence(n *yaml.Node, path string, depth int) error {
 	return nil
 }
 
-func (d *document) scalar(n *yaml.Node, path string) error {
+func (d *Document) scalar(n *yaml.Node, path string) *Error {
 	switch n.ShortTag() {
 	case "!!null":
 		d.json = append(d.json, "null"...)
@@ -141,7 +147,7 @@ func (d *document) scalar(n *yaml.Node, path string) error {
 	case "!!float":
 		f, err := strconv.ParseFloat(strings.ReplaceAll(n.Value, "_", ""), 64)
 		if err != nil || math.IsInf(f, 0) || math.IsNaN(f) {
-			return &fieldError{path, n.Line, fmt.Sprintf("%q is not a number", n.Value)}
+			return &Error{Field: path, Line: n.Line, Reason: fmt.Sprintf("%q is not a number", n.Value)}
 		}
 		d.json = strconv.AppendFloat(d.json, f, 'g', -1, 64)
 	default: // strings, and timestamps, which Kubernetes writes as strings
@@ -154,7 +160,7 @@ func (d *document) scalar(n *yaml.Node, path string) error {
 	return nil
 }
 
-func (d *document) integer(n *yaml.Node, path string) error {
+func (d *Document) integer(n *yaml.Node, path string) *Error {
 	text := strings.ReplaceAll(n.Value, "_", "")
 	if i, err := strconv.ParseInt(text, 0, 64); err == nil {
 		d.json = strconv.AppendInt(d.json, i, 10)
@@ -162,7 +168,7 @@ func (d *document) integer(n *yaml.Node, path string) error {
 	}
 	u, err := strconv.ParseUint(text, 0, 64)
 	if err != nil {
-		return &fieldError{path, n.Line, fmt.Sprintf("%q is not a number", n.Value)}
+		return &Error{Field: path, Line: n.Line, Reason: fmt.Sprintf("%q is not a number", n.Value)}
 	}
 	d.json = strconv.AppendUint(d.json, u, 10)
 	return nil
@@ -216,16 +222,23 @@ func join(path, key string) string {
 
 var yamlLine = regexp.MustCompile(`^yaml: line (\d+): (.*)$`)
 
-// syntaxProblem finds the line in the YAML parser's message.
-func syntaxProblem(file string, err error) Problem {
-	p := Problem{File: file, Reason: strings.TrimPrefix(err.Error(), "yaml: ")}
+// syntaxError finds the line in the YAML parser's message.
+func syntaxError(err error) *Error {
+	e := &Error{Reason: strings.TrimPrefix(err.Error(), "yaml: ")}
 	if m := yamlLine.FindStringSubmatch(err.Error()); m != nil {
-		p.Line, _ = strconv.Atoi(m[1])
-		p.Reason = m[2]
+		e.Line, _ = strconv.Atoi(m[1])
+		e.Reason = m[2]
 	}
-	p.Reason = "not YAML: " + p.Reason
-	return p
+	e.Reason = "not YAML: " + e.Reason
+	return e
 }
+
+// plainKeys writes labels[app] as labels.app, as join does.
+func plainKeys(path string) string {
+	return bracketed.ReplaceAllString(path, ".$1")
+}
+
+var bracketed = regexp.MustCompile(`\[([^\[\]./]*[^\[\]./0-9][^\[\]./]*)\]`)
 
 // isList recognises what kubectl get -o yaml writes.
 func isList(n *yaml.Node) bool {
@@ -248,4 +261,11 @@ func field(n *yaml.Node, name string) *yaml.Node {
 		}
 	}
 	return nil
+}
+
+func repeated(field string, line, first int) *Error {
+	if first == 0 {
+		return &Error{Field: field, Reason: "field is set twice"}
+	}
+	return &Error{Field: field, Line: line, Reason: fmt.Sprintf("field is already set in line %d", first)}
 }
