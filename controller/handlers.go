@@ -51,20 +51,22 @@ func readiness(p *pipeline) http.HandlerFunc {
 
 // dump is everything the controller knows, readable.
 func dump(p *pipeline, problems *problemBoard, cfg Config) map[string]any {
-	r := p.resources()
-	workloads, services, policies, statuses := map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{}
-	for name, a := range r.Addresses {
+	workloads, services, policies, statuses, conditions := map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{}
+	addresses, rules, err := p.table.Dump()
+	if err != nil {
+		p.log.Error("resources cannot be dumped", "err", err)
+	}
+	for name, a := range addresses {
 		if w := a.GetWorkload(); w != nil {
 			workloads[name] = plain.Value(w)
 		} else {
 			services[name] = plain.Value(a.GetService())
 		}
 	}
-	for name, pol := range r.Policies {
+	for name, pol := range rules {
 		policies[name] = plain.Value(pol)
 	}
-	conditions := map[string]any{}
-	for key, st := range r.Statuses {
+	for key, st := range p.statuses() {
 		statuses[key.String()], conditions[key.String()] = st, st.Conditions
 	}
 	return map[string]any{

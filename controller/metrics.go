@@ -8,12 +8,13 @@ import (
 
 // metrics are those of the wiring; xds and ca have their own.
 type metrics struct {
-	log       *slog.Logger
-	changes   prometheus.Counter
-	translate prometheus.Histogram
-	resources *prometheus.GaugeVec
-	problems  prometheus.Gauge
-	panics    prometheus.Counter
+	log         *slog.Logger
+	changes     prometheus.Counter
+	translate   prometheus.Histogram
+	resources   *prometheus.GaugeVec
+	problems    prometheus.Gauge
+	panics      prometheus.Counter
+	unencodable prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, log *slog.Logger, version string) *metrics {
@@ -36,8 +37,11 @@ func newMetrics(reg prometheus.Registerer, log *slog.Logger, version string) *me
 			Name: "ambit_controller_request_panics_total", Help: "Requests that ran into a bug. Not zero: report the stack in the log.",
 		}),
 	}
+	m.unencodable = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ambit_controller_unencodable_resources_total", Help: "Resources with text that is not UTF-8. Not zero: the log names them; clients keep what they had.",
+	})
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "pilot_info", Help: "The controller's version."}, []string{"version"})
 	info.WithLabelValues(version).Set(1)
-	reg.MustRegister(m.changes, m.translate, m.resources, m.problems, m.panics, info)
+	reg.MustRegister(m.changes, m.translate, m.resources, m.problems, m.panics, m.unencodable, info)
 	return m
 }

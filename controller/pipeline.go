@@ -28,7 +28,8 @@ type pipeline struct {
 	log       *slog.Logger
 	metrics   *metrics
 
-	last time.Time // of publishing; the source's goroutine only
+	last  time.Time  // of publishing; the source's goroutine only, as the next
+	batch *xds.Batch // not yet published
 
 	mu         sync.Mutex
 	translator *translate.Translator
@@ -39,7 +40,7 @@ type pipeline struct {
 
 func newPipeline(cfg Config, table *xds.Table, r *residents, m *metrics) *pipeline {
 	return &pipeline{
-		table: table, residents: r, log: cfg.Log, metrics: m, translator: translate.New(cfg.Translate),
+		table: table, residents: r, log: cfg.Log, metrics: m, translator: translate.New(cfg.Translate), batch: &xds.Batch{},
 		unwritten: map[objects.Key]objects.Status{}, wake: make(chan struct{}, 1),
 	}
 }
@@ -56,27 +57,52 @@ func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
 	start := time.Now()
 	p.residents.apply(b.Changes)
 	p.mu.Lock()
-	delta := p.translator.Apply(b.Changes)
+	statuses := p.translator.Update(b.Changes, p.put)
 	first := b.Synced && !p.synced
-	p.synced = p.synced || b.Synced
-	maps.Copy(p.unwritten, delta.Statuses)
+	maps.Copy(p.unwritten, statuses)
 	p.mu.Unlock()
 	p.metrics.changes.Add(float64(len(b.Changes)))
 	p.metrics.translate.Observe(time.Since(start).Seconds())
-	if first || len(delta.Addresses)+len(delta.Policies) > 0 {
-		if err := p.table.Publish(delta.Addresses, delta.Policies, start); err != nil {
-			p.log.Error("resources cannot be published; clients keep what they have", "err", err)
-		}
+	addresses, policies := p.batch.Len()
+	if first || p.synced && addresses+policies > 0 {
+		p.table.Commit(p.batch, start)
+		p.batch = &xds.Batch{}
+	}
+	if first {
+		p.markSynced()
 	}
 	p.last = time.Now()
 	for typ, n := range p.table.Counts() {
 		p.metrics.resources.WithLabelValues(typ).Set(float64(n))
 	}
-	if len(delta.Statuses) > 0 {
+	if len(statuses) > 0 {
 		p.wakeWriter()
 	}
-	p.log.Debug("changes published", "changes", len(b.Changes), "addresses", len(delta.Addresses), "policies", len(delta.Policies),
-		"duration", time.Since(start))
+	p.log.Debug("changes published", "changes", len(b.Changes), "addresses", addresses, "policies", policies, "duration", time.Since(start))
+}
+
+// put gathers what is to be published next. Before the first state is whole nothing is: a proxy would take what is missing
+// for gone.
+func (p *pipeline) put(o translate.Output) {
+	switch {
+	case o.Err != nil:
+		p.metrics.unencodable.Inc()
+		p.log.Error("resource cannot be encoded; clients keep what they have of it", "err", o.Err)
+	case o.Policy != nil:
+		p.batch.PutPolicy(o.Name, o.Encoded)
+	case o.IsPolicy:
+		p.batch.RemovePolicy(o.Name)
+	case o.Address != nil:
+		p.batch.PutAddress(o.Name, o.Address, o.Encoded)
+	default:
+		p.batch.RemoveAddress(o.Name)
+	}
+}
+
+func (p *pipeline) markSynced() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.synced = true
 }
 
 func (p *pipeline) wakeWriter() {
@@ -130,11 +156,11 @@ func (p *pipeline) ready() bool {
 	return p.synced
 }
 
-// resources is everything there is now, for dumps.
-func (p *pipeline) resources() translate.Resources {
+// statuses is everything the owners of objects are told, for dumps.
+func (p *pipeline) statuses() map[objects.Key]objects.Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.translator.Resources()
+	return p.translator.Statuses()
 }
 
 // guarded is a value that is replaced as a whole.

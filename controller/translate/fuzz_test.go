@@ -54,7 +54,7 @@ func FuzzObjects(f *testing.F) {
 			t.Fatalf("left behind: %v", r)
 		}
 		if n := len(tr.in.objs) + len(tr.in.inSpace) + len(tr.in.onNode) + len(tr.in.labelled) + len(tr.in.selecting) + len(tr.in.claims) +
-			len(tr.in.bound) + len(tr.in.asked) + len(tr.in.sliceOf) + len(tr.in.slicePod) + len(tr.in.peerAuths) + len(tr.in.targeted) + len(tr.in.vips) + len(tr.units); n > 0 {
+			len(tr.in.bound) + len(tr.in.asked) + len(tr.in.sliceOf) + len(tr.in.slicePod) + len(tr.in.peerAuths) + len(tr.in.targeted) + len(tr.in.vips) + len(tr.made) + len(tr.statuses); n > 0 {
 			t.Fatalf("%d index entries left behind", n)
 		}
 	})

@@ -6,18 +6,14 @@
 // touches (mark.go), makes their outputs anew and compares. The root package drives one Translator from one goroutine.
 //
 //	Pod, WorkloadEntry, EndpointSlice ─┐
-//	Service, ServiceEntry ─────────────┼─ unit ─► addresses, policies, conditions ─► Delta
+//	Service, ServiceEntry ─────────────┼─ unit ─► addresses, policies, conditions ─► Output
 //	AuthorizationPolicy, PeerAuthentication ─┘
 //
-// Messages it has returned are never changed again.
+// Outputs are encoded as they are made and forgotten: what is kept of each is its name and a hash, to see whether the next one
+// is the same.
 package translate
 
 import (
-	"maps"
-	"slices"
-
-	"google.golang.org/protobuf/proto"
-
 	"github.com/ambit-mesh/ambit/controller/api/authz"
 	"github.com/ambit-mesh/ambit/controller/api/workload"
 	"github.com/ambit-mesh/ambit/controller/objects"
@@ -50,20 +46,6 @@ func (s Settings) Defaults() Settings {
 	return s
 }
 
-// Resources are named outputs. In a delta, a nil value, or a Status that is Empty, means that the name is gone.
-type Resources struct {
-	Addresses map[string]*workload.Address
-	Policies  map[string]*authz.Authorization
-	Statuses  map[objects.Key]objects.Status
-}
-
-// Empty reports that there is nothing in it.
-func (r Resources) Empty() bool { return len(r.Addresses)+len(r.Policies)+len(r.Statuses) == 0 }
-
-func newResources() Resources {
-	return Resources{map[string]*workload.Address{}, map[string]*authz.Authorization{}, map[objects.Key]objects.Status{}}
-}
-
 // unit is what one object (or, for policies that stand for several, one pseudo object) came to.
 type unit struct {
 	addresses  []*workload.Address
@@ -94,18 +76,23 @@ func (u unit) status(key objects.Key, o objects.Object) objects.Status {
 type Translator struct {
 	set   Settings
 	in    inputs
-	units map[objects.Key]unit
-	out   Resources
 	dirty set[objects.Key]
+
+	made     map[objects.Key][]output // by unit
+	statuses map[objects.Key]objects.Status
+	buf      []byte // of the encoding
 }
 
 // New makes a translator without objects.
 func New(s Settings) *Translator {
-	return &Translator{set: s.Defaults(), in: newInputs(), units: map[objects.Key]unit{}, out: newResources(), dirty: set[objects.Key]{}}
+	return &Translator{
+		set: s.Defaults(), in: newInputs(), dirty: set[objects.Key]{}, made: map[objects.Key][]output{}, statuses: map[objects.Key]objects.Status{},
+	}
 }
 
-// Apply takes changes and returns what is different from before: changed resources, and nil for those that are gone.
-func (t *Translator) Apply(changes []objects.Change) Resources {
+// Update takes changes and emits what is different from before, one resource after the other as they are made, so that no
+// more than one exists as a message: a first state has tens of thousands. It returns the statuses that differ.
+func (t *Translator) Update(changes []objects.Change, emit func(Output)) map[objects.Key]objects.Status {
 	for _, c := range changes {
 		old := t.in.objs[c.Key]
 		if old == nil && c.Object == nil {
@@ -121,77 +108,7 @@ func (t *Translator) Apply(changes []objects.Change) Resources {
 		}
 	}
 	t.allocate()
-	return t.settle()
-}
-
-// settle makes the dirty units anew.
-func (t *Translator) settle() Resources {
-	touched := newResources() // the names concerned, with their new values
-	dirty := slices.SortedFunc(maps.Keys(t.dirty), objects.Key.Compare)
-	for _, key := range dirty { // all removals first: a name may move from one unit to another
-		u := t.units[key]
-		for _, a := range u.addresses {
-			touched.Addresses[AddressName(a)] = nil
-		}
-		for _, p := range u.policies {
-			touched.Policies[PolicyName(p)] = nil
-		}
-		if u.speaks() {
-			touched.Statuses[key] = objects.Status{Key: key}
-		}
-	}
-	for _, key := range dirty {
-		u := t.build(key)
-		t.units[key] = u
-		if len(u.addresses)+len(u.policies) == 0 && !u.speaks() {
-			delete(t.units, key)
-		}
-		for _, a := range u.addresses {
-			touched.Addresses[AddressName(a)] = a
-		}
-		for _, p := range u.policies {
-			touched.Policies[PolicyName(p)] = p
-		}
-		if u.speaks() {
-			touched.Statuses[key] = u.status(key, t.in.objs[key])
-		}
-	}
-	clear(t.dirty)
-	return t.commit(touched)
-}
-
-// commit stores what really differs and returns it.
-func (t *Translator) commit(touched Resources) Resources {
-	for name, a := range touched.Addresses {
-		if old, ok := t.out.Addresses[name]; ok == (a != nil) && (!ok || proto.Equal(old, a)) {
-			delete(touched.Addresses, name)
-			continue
-		}
-		store(t.out.Addresses, name, a, a == nil)
-	}
-	for name, p := range touched.Policies {
-		if old, ok := t.out.Policies[name]; ok == (p != nil) && (!ok || proto.Equal(old, p)) {
-			delete(touched.Policies, name)
-			continue
-		}
-		store(t.out.Policies, name, p, p == nil)
-	}
-	for key, st := range touched.Statuses {
-		if old, ok := t.out.Statuses[key]; ok == !st.Empty() && (!ok || old.Equal(st)) {
-			delete(touched.Statuses, key)
-			continue
-		}
-		store(t.out.Statuses, key, st, st.Empty())
-	}
-	return touched
-}
-
-func store[K comparable, V any](m map[K]V, k K, v V, gone bool) {
-	if gone {
-		delete(m, k)
-		return
-	}
-	m[k] = v
+	return t.settle(emit)
 }
 
 // build makes one unit. Only what mark.go tells of may be read here.
@@ -224,11 +141,6 @@ func (t *Translator) build(key objects.Key) unit {
 	default:
 		return unit{}
 	}
-}
-
-// Resources is everything there is now. The maps are copies.
-func (t *Translator) Resources() Resources {
-	return Resources{maps.Clone(t.out.Addresses), maps.Clone(t.out.Policies), maps.Clone(t.out.Statuses)}
 }
 
 // AddressName is the xDS name of an address: a workload's uid, a service's namespace/hostname.

@@ -8,7 +8,7 @@ func (s *session) onNode(k *kind, sub *subscription, r *response) {
 	if s.node == "" {
 		return
 	}
-	for _, e := range k.byNode[s.node] {
+	for e := range k.byNode[s.node] {
 		s.give(sub, r, e)
 	}
 }
@@ -43,7 +43,7 @@ func (s *session) answer(k *kind, sub *subscription, r *response) {
 			s.give(sub, r, e)
 			if len(k.byService[e.name]) > 0 || e.isService() {
 				sub.services[e.name] = true
-				for _, w := range k.byService[e.name] {
+				for w := range k.byService[e.name] {
 					s.give(sub, r, w)
 				}
 			}
@@ -87,7 +87,7 @@ func (s *session) wantedSince(k *kind, sub *subscription, r *response, removals 
 			r.frames = append(r.frames, e.withAliases())
 			if e.isService() && (sub.names[e.name] || named(sub, e)) && !sub.services[e.name] {
 				sub.services[e.name] = true
-				for _, w := range k.byService[e.name] {
+				for w := range k.byService[e.name] {
 					s.give(sub, r, w)
 				}
 			}
