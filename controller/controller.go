@@ -32,7 +32,10 @@ import (
 type Config struct {
 	Log *slog.Logger
 
-	Manifests string // folder of Kubernetes manifests
+	Manifests string // folder of Kubernetes manifests; "" with a Source
+	// Source and Statuses take the place of the folder if they are set.
+	Source    source.Source
+	Statuses  source.StatusWriter
 	CADir     string // keeps the self-signed root
 	CACerts   string // folder of a plugged-in authority; "" for the self-signed one
 	RootFile  string // the roots are written here for the nodes; "" for nowhere
@@ -88,8 +91,10 @@ func (c Config) Defaults() Config {
 
 func (c Config) validate() error {
 	switch {
-	case c.Manifests == "":
+	case c.Manifests == "" && c.Source == nil:
 		return errors.New("no manifest folder given")
+	case (c.Source == nil) != (c.Statuses == nil):
+		return errors.New("a source without a place for its conditions, or the reverse")
 	case c.CADir == "" && c.CACerts == "":
 		return errors.New("no folder for the certificate authority given")
 	case len(c.TokenKeys) == 0:
@@ -105,9 +110,6 @@ func Run(ctx context.Context, cfg Config) error {
 	cfg = cfg.Defaults()
 	if err := cfg.validate(); err != nil {
 		return err
-	}
-	if info, err := os.Stat(cfg.Manifests); err != nil || !info.IsDir() {
-		return fmt.Errorf("manifest folder %s: not a folder that can be read", cfg.Manifests)
 	}
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -129,13 +131,12 @@ func Run(ctx context.Context, cfg Config) error {
 
 	residents := newResidents()
 	table := xds.NewTable()
-	status := folder.NewStatus(cfg.Manifests)
-	if err := status.Clear(); err != nil {
+	problems := &problemBoard{log: cfg.Log, metric: m.problems}
+	src, statuses, err := openSource(cfg, problems)
+	if err != nil {
 		return err
 	}
 	line := newPipeline(cfg, table, residents, m)
-	problems := &problemBoard{status: status, log: cfg.Log, metric: m.problems}
-	src := folder.New(folder.Config{Dir: cfg.Manifests, Log: cfg.Log, Problems: problems.set})
 
 	done := make(chan struct{})
 	xs := xds.New(xds.Config{
@@ -162,7 +163,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return runSource(gctx, src, line) })
-	group.Go(func() error { return line.writeStatuses(gctx, status) })
+	group.Go(func() error { return line.writeStatuses(gctx, statuses) })
 	group.Go(func() error { return serveGRPC(gctx, grpcServer, lis.grpc, done) })
 	group.Go(func() error { return serveHTTP(gctx, pub, lis.http) })
 	if lis.debug != nil {
@@ -195,9 +196,25 @@ func openAuthority(cfg Config) (*ca.Authority, error) {
 	return ca.SelfSigned(cfg.CADir, cfg.Translate.TrustDomain, time.Now)
 }
 
+// openSource is where objects come from and conditions go to.
+func openSource(cfg Config, problems *problemBoard) (source.Source, source.StatusWriter, error) {
+	if cfg.Source != nil {
+		return cfg.Source, cfg.Statuses, nil
+	}
+	if info, err := os.Stat(cfg.Manifests); err != nil || !info.IsDir() {
+		return nil, nil, fmt.Errorf("manifest folder %s: not a folder that can be read", cfg.Manifests)
+	}
+	status := folder.NewStatus(cfg.Manifests)
+	if err := status.Clear(); err != nil {
+		return nil, nil, err
+	}
+	problems.status = status
+	return folder.New(folder.Config{Dir: cfg.Manifests, Log: cfg.Log, Problems: problems.set}), status, nil
+}
+
 // problemBoard shows what is wrong with the manifests.
 type problemBoard struct {
-	status folder.Status
+	status folder.Status // of the folder's, which alone has problems
 	log    *slog.Logger
 	metric prometheus.Gauge
 	now    guarded[[]manifest.Problem]

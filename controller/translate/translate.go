@@ -55,9 +55,6 @@ type unit struct {
 	extra *objects.Status
 }
 
-// speaks reports that there is a status.
-func (u unit) speaks() bool { return len(u.conditions) > 0 || u.extra != nil && !u.extra.Empty() }
-
 // status is what the owner of the unit's object is told.
 func (u unit) status(key objects.Key, o objects.Object) objects.Status {
 	st := objects.Status{Key: key}

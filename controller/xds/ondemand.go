@@ -57,11 +57,7 @@ func (s *session) find(k *kind, name string) []*entry {
 	if e := k.entries[name]; e != nil && !e.gone {
 		return []*entry{e}
 	}
-	var out []*entry
-	for _, e := range k.byAlias[name] {
-		out = append(out, e)
-	}
-	return out
+	return k.byAlias[name]
 }
 
 // isService: only workloads have the long form of name, and only they are endpoints.
