@@ -136,11 +136,17 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	line := newPipeline(cfg, table, residents, m)
+	ready := newReadiness(missingState, missingServing)
+	xm := xds.NewMetrics(reg)
+	line := newPipeline(cfg, table, residents, m, func() { ready.set(missingState, true) }, xm.Failed)
 
-	done := make(chan struct{})
+	lis, err := listen(cfg)
+	if err != nil {
+		return err
+	}
+	clients := newConns(lis.grpc, maxConns, m)
 	xs := xds.New(xds.Config{
-		Table: table, Auth: verifier, Log: cfg.Log, Metrics: xds.NewMetrics(reg), Done: done,
+		Table: table, Auth: verifier, Log: cfg.Log, Metrics: xm, HangUp: clients.hangUp,
 		Admit: func(c auth.Caller) error {
 			if !slices.Contains(cfg.NodeAccounts, c.Account()) {
 				return fmt.Errorf("%s is not one of the accounts that may read the configuration", c.Account())
@@ -153,23 +159,30 @@ func Run(ctx context.Context, cfg Config) error {
 		DefaultTTL: cfg.DefaultTTL, MaxTTL: cfg.MaxTTL, Log: cfg.Log, Metrics: ca.NewMetrics(reg, authority.Expiry, time.Now),
 	})
 
-	lis, err := listen(cfg)
-	if err != nil {
-		return err
-	}
 	grpcServer := newGRPC(newServingCert(authority, cfg.ServerNames, time.Now), m, xs, cs)
-	pub := newHTTP(publicHandler(line, reg, cfg.Version))
-	dbg := newHTTP(debugHandler(line, xs, problems, cfg, reg))
+	pub := newHTTP(publicHandler(ready, reg, cfg.Version))
+	dbg := newHTTP(debugHandler(ready, line, xs, problems, cfg, reg))
 
-	group, gctx := errgroup.WithContext(ctx)
+	// What clients need while they are still connected outlives ctx: everything else ends when the last client has left.
+	work, finish := context.WithCancel(context.WithoutCancel(ctx))
+	defer finish()
+	group, gctx := errgroup.WithContext(work)
+	serving, leave := context.WithCancel(gctx)
+	defer leave()
+	defer context.AfterFunc(ctx, func() {
+		ready.set(missingLeaving, false)
+		cfg.Log.Info("controller is shutting down; clients are asked to leave", "clients", len(xs.Clients()))
+		leave()
+	})()
 	group.Go(func() error { return runSource(gctx, src, line) })
 	group.Go(func() error { return line.writeStatuses(gctx, statuses) })
-	group.Go(func() error { return serveGRPC(gctx, grpcServer, lis.grpc, done) })
+	group.Go(func() error { defer finish(); return serveGRPC(serving, grpcServer, clients, xs) })
 	group.Go(func() error { return serveHTTP(gctx, pub, lis.http) })
 	if lis.debug != nil {
 		group.Go(func() error { return serveHTTP(gctx, dbg, lis.debug) })
 	}
 	cfg.Log.Info("controller is serving", "grpc", lis.grpc.Addr().String(), "http", lis.http.Addr().String(), "trust_domain", cfg.Translate.TrustDomain)
+	ready.set(missingServing, true)
 	if cfg.Listening != nil {
 		var debugAddr net.Addr
 		if lis.debug != nil {

@@ -14,9 +14,9 @@ import (
 )
 
 // publicHandler is what may be asked from anywhere in the cluster.
-func publicHandler(p *pipeline, reg *prometheus.Registry, version string) http.Handler {
+func publicHandler(ready *readiness, reg *prometheus.Registry, version string) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ready", readiness(p))
+	mux.Handle("GET /ready", ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /version", func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, map[string]string{"version": version, "golang_version": runtime.Version()})
@@ -25,9 +25,9 @@ func publicHandler(p *pipeline, reg *prometheus.Registry, version string) http.H
 }
 
 // debugHandler is for whoever is on the machine: it shows the whole configuration.
-func debugHandler(p *pipeline, xs *xds.Server, problems *problemBoard, cfg Config, reg *prometheus.Registry) http.Handler {
+func debugHandler(ready *readiness, p *pipeline, xs *xds.Server, problems *problemBoard, cfg Config, reg *prometheus.Registry) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /ready", readiness(p))
+	mux.Handle("GET /ready", ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /debug/syncz", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, xs.Clients()) })
 	mux.HandleFunc("GET /debug/config", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, dump(p, problems, cfg)) })
@@ -37,16 +37,6 @@ func debugHandler(p *pipeline, xs *xds.Server, problems *problemBoard, cfg Confi
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
-}
-
-func readiness(p *pipeline) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		if !p.ready() {
-			http.Error(w, "the first state has not been read yet", http.StatusServiceUnavailable)
-			return
-		}
-		_, _ = w.Write([]byte("ready\n"))
-	}
 }
 
 // dump is everything the controller knows, readable.

@@ -28,25 +28,29 @@ type pipeline struct {
 	log       *slog.Logger
 	metrics   *metrics
 
-	last  time.Time  // of publishing; the source's goroutine only, as the next
-	batch *xds.Batch // not yet published
+	last   time.Time  // of publishing; the source's goroutine only, as the next
+	batch  *xds.Batch // not yet published
+	synced bool       // the first state has been published
+
+	onSynced func() // called once the first state has been published
+	onFailed func() // called when a resource could not be encoded
 
 	mu         sync.Mutex
 	translator *translate.Translator
-	synced     bool
 	unwritten  map[objects.Key]objects.Status // newest wins
 	wake       chan struct{}
 }
 
-func newPipeline(cfg Config, table *xds.Table, r *residents, m *metrics) *pipeline {
+func newPipeline(cfg Config, table *xds.Table, r *residents, m *metrics, onSynced, onFailed func()) *pipeline {
 	return &pipeline{
-		table: table, residents: r, log: cfg.Log, metrics: m, translator: translate.New(cfg.Translate), batch: &xds.Batch{},
+		table: table, residents: r, log: cfg.Log, metrics: m, translator: translate.New(cfg.Translate), batch: &xds.Batch{}, onSynced: onSynced, onFailed: onFailed,
 		unwritten: map[objects.Key]objects.Status{}, wake: make(chan struct{}, 1),
 	}
 }
 
 // deliver takes one batch. Identities are known before the resources that make a node ask for them.
 func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
+	start := time.Now() // what a change waits for its turn is part of what it takes
 	if wait := pace - time.Since(p.last); wait > 0 {
 		select {
 		case <-time.After(wait):
@@ -54,7 +58,8 @@ func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
 			return
 		}
 	}
-	start := time.Now()
+	begin := time.Now()
+	p.metrics.debounce.Observe(begin.Sub(start).Seconds())
 	p.residents.apply(b.Changes)
 	p.mu.Lock()
 	statuses := p.translator.Update(b.Changes, p.put)
@@ -62,14 +67,16 @@ func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
 	maps.Copy(p.unwritten, statuses)
 	p.mu.Unlock()
 	p.metrics.changes.Add(float64(len(b.Changes)))
-	p.metrics.translate.Observe(time.Since(start).Seconds())
+	p.metrics.arrived(b.Changes)
+	p.metrics.translate.Observe(time.Since(begin).Seconds())
 	addresses, policies := p.batch.Len()
 	if first || p.synced && addresses+policies > 0 {
 		p.table.Commit(p.batch, start)
 		p.batch = &xds.Batch{}
 	}
 	if first {
-		p.markSynced()
+		p.synced = true
+		p.onSynced()
 	}
 	p.last = time.Now()
 	for typ, n := range p.table.Counts() {
@@ -87,6 +94,7 @@ func (p *pipeline) put(o translate.Output) {
 	switch {
 	case o.Err != nil:
 		p.metrics.unencodable.Inc()
+		p.onFailed()
 		p.log.Error("resource cannot be encoded; clients keep what they have of it", "err", o.Err)
 	case o.Policy != nil:
 		p.batch.PutPolicy(o.Name, o.Encoded)
@@ -97,12 +105,6 @@ func (p *pipeline) put(o translate.Output) {
 	default:
 		p.batch.RemoveAddress(o.Name)
 	}
-}
-
-func (p *pipeline) markSynced() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.synced = true
 }
 
 func (p *pipeline) wakeWriter() {
@@ -147,13 +149,6 @@ func (p *pipeline) writeStatuses(ctx context.Context, w source.StatusWriter) err
 			p.wakeWriter()
 		}
 	}
-}
-
-// ready reports that the first state has been published.
-func (p *pipeline) ready() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.synced
 }
 
 // statuses is everything the owners of objects are told, for dumps.

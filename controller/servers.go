@@ -28,8 +28,15 @@ const (
 	pingsAtLeast = 10 * time.Second
 	// connectionAge is how long a client keeps its connection, so that clients spread over replicas; gRPC adds jitter.
 	connectionAge = 30 * time.Minute
-	// goodbye is how long clients and requests have at the end.
+	// leaveGap is the time between two clients that are asked to leave at the end, leaveWithin that for all of them.
+	leaveGap, leaveWithin = 10 * time.Millisecond, 5 * time.Second
+	// goodbye is how long clients and requests have once they have been asked.
 	goodbye = 5 * time.Second
+	// window is how much of a client's request may be in memory before it is read, in bytes. A request that is being read is
+	// taken whole.
+	window = 64 << 10
+	// maxHeaders bounds the headers of a call, in bytes: a token and little else.
+	maxHeaders = 64 << 10
 	// maxStreams bounds the streams of one connection; a node proxy needs one and a few certificate calls.
 	maxStreams = 256
 )
@@ -75,6 +82,9 @@ func newGRPC(cert *servingCert, m *metrics, xs *xds.Server, cs *ca.Server) *grpc
 		grpc.ForceServerCodecV2(xds.Codec()),
 		grpc.MaxRecvMsgSize(maxReceive),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.StaticStreamWindowSize(window), // fixed: a window that grows with the link would hold megabytes for each client that reconnects
+		grpc.StaticConnWindowSize(window),
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtLeast, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: 10 * time.Second}),
@@ -97,19 +107,18 @@ func (m *metrics) recovered(err *error) {
 	}
 }
 
-// serveGRPC serves until ctx ends, then asks clients to leave and waits a little.
-func serveGRPC(ctx context.Context, s *grpc.Server, lis net.Listener, done chan<- struct{}) error {
+// serveGRPC serves until ctx ends. Then no connection is taken any more, and the clients are sent elsewhere little by little.
+func serveGRPC(ctx context.Context, s *grpc.Server, lis net.Listener, xs *xds.Server) error {
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(lis) }()
 	select {
 	case err := <-served:
-		close(done)
 		return fmt.Errorf("grpc server: %w", err)
 	case <-ctx.Done():
 	}
-	close(done)
 	stopped := make(chan struct{})
 	go func() { s.GracefulStop(); close(stopped) }()
+	xs.Drain(context.WithoutCancel(ctx), leaveGap, leaveWithin)
 	select {
 	case <-stopped:
 	case <-time.After(goodbye):

@@ -13,6 +13,7 @@ type Client struct {
 	Proxy        string          `json:"proxy"`
 	ProxyType    string          `json:"proxy_type"`
 	ProxyVersion string          `json:"proxy_version,omitempty"`
+	IstioVersion string          `json:"istio_version,omitempty"`
 	Account      string          `json:"account"`
 	Node         string          `json:"node,omitempty"`
 	Connected    time.Time       `json:"connected"`
@@ -22,13 +23,15 @@ type Client struct {
 
 // Sync is how far a client is with one type.
 type Sync struct {
-	Sent      string `json:"sent,omitempty"`
-	Acked     string `json:"acked,omitempty"`
-	InFlight  bool   `json:"in_flight,omitempty"`
-	Wildcard  bool   `json:"wildcard"`
-	Names     int    `json:"names,omitempty"` // asked for by name
-	Rejects   uint64 `json:"rejects,omitempty"`
-	LastError string `json:"lastError,omitempty"`
+	Sent      string            `json:"sent,omitempty"`
+	Acked     string            `json:"acked,omitempty"`
+	SentTime  time.Time         `json:"sentTime,omitzero"`
+	InFlight  bool              `json:"in_flight,omitempty"`
+	Wildcard  bool              `json:"wildcard"`
+	Names     int               `json:"names,omitempty"` // asked for by name
+	Rejects   uint64            `json:"rejects,omitempty"`
+	LastError string            `json:"lastError,omitempty"` // until what was rejected has changed and was taken
+	Rejected  map[string]string `json:"rejected,omitempty"`  // reasons by resource name
 }
 
 // Clients lists who is connected, in the order of their ids.
@@ -48,13 +51,13 @@ func (st *stream) describe() Client {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	c := Client{
-		Proxy: st.node.id, ProxyType: st.node.role, ProxyVersion: st.node.version, Account: st.caller.Account(), Node: st.node.node,
+		Proxy: st.node.id, ProxyType: st.node.role, ProxyVersion: st.node.version, IstioVersion: st.node.version, ClusterID: st.node.cluster, Account: st.caller.Account(), Node: st.node.node,
 		Connected: st.since, Bytes: st.bytes, Resources: map[string]Sync{},
 	}
 	for url, sub := range st.session.subs {
 		c.Resources[url] = Sync{
 			Sent: sub.sent, Acked: sub.acked, InFlight: sub.nonce != "", Wildcard: sub.wildcard, Names: len(sub.names),
-			Rejects: sub.nacks, LastError: sub.nack,
+			SentTime: sub.sentAt, Rejects: sub.nacks, LastError: sub.lastError(), Rejected: sub.reasons(),
 		}
 	}
 	return c

@@ -13,20 +13,20 @@ type response struct {
 	typeURL string
 	nonce   string
 	version string
-	frames  [][]byte // shared, never changed
+	frames  mem.BufferSlice // shared, never changed
+	size    int             // of the frames, in bytes
 	removed []string
 	first   bool // answers the first request of its type
 }
 
-// size is what it takes on the wire, in bytes, removed names aside.
-func (r *response) size() (n int) {
-	for _, f := range r.frames {
-		n += len(f)
-	}
-	return n
+// add appends a resource's frame without copying it.
+func (r *response) add(frame []byte) {
+	r.frames = append(r.frames, mem.SliceBuffer(frame))
+	r.size += len(frame)
 }
 
-// Codec is the protobuf codec of gRPC that also takes our responses, without copying the resources. The gRPC server that a
+// Codec is the protobuf codec of gRPC that also takes our responses, without copying the resources, and our requests, without
+// unpacking their lists. The gRPC server that a
 // Server is registered at must be made with grpc.ForceServerCodecV2(xds.Codec()).
 func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
 
@@ -45,16 +45,18 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		head = appendString(head, 6, name)
 	}
 	out := make(mem.BufferSlice, 0, len(r.frames)+1)
-	out = append(out, mem.SliceBuffer(head))
-	for _, f := range r.frames {
-		out = append(out, mem.SliceBuffer(f))
-	}
-	return out, nil
+	return append(append(out, mem.SliceBuffer(head)), r.frames...), nil
 }
 
 // Unmarshal implements encoding.CodecV2.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	if err := c.CodecV2.Unmarshal(data, v); err != nil {
+	var err error
+	if r, ok := v.(*request); ok {
+		err = r.decode(data.Materialize())
+	} else {
+		err = c.CodecV2.Unmarshal(data, v)
+	}
+	if err != nil {
 		return fmt.Errorf("malformed message: %w", err)
 	}
 	return nil

@@ -9,12 +9,19 @@ import (
 // Metrics are the server's. Names that Istio has are Istio's.
 type Metrics struct {
 	clients     prometheus.Gauge
+	versions    *prometheus.GaugeVec
 	pushes      *prometheus.CounterVec
 	resources   *prometheus.CounterVec
 	bytes       *prometheus.HistogramVec
 	convergence prometheus.Histogram
 	rejects     *prometheus.CounterVec
+	rejected    *prometheus.GaugeVec
 	expired     prometheus.Counter
+	timeouts    prometheus.Counter
+	internal    prometheus.Counter
+	pushTime    prometheus.Histogram
+	sendTime    prometheus.Histogram
+	ended       *prometheus.CounterVec
 	refused     *prometheus.CounterVec
 }
 
@@ -25,6 +32,28 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "ambit_controller_xds_clients",
 			Help: "Connected xDS clients. Fewer than nodes: a node proxy cannot connect; look at its log.",
 		}),
+		versions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pilot_xds", Help: "Connected xDS clients, by the version they say they are of.",
+		}, []string{"version"}),
+		rejected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "ambit_controller_xds_rejected_resources",
+			Help: "Resources that connected clients rejected and that have not changed since, by type. Not zero: /debug/syncz names them.",
+		}, []string{"type"}),
+		timeouts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pilot_xds_write_timeout", Help: "Clients disconnected because they did not read, or did not answer. Rising: a node is overloaded; the log names it.",
+		}),
+		internal: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pilot_total_xds_internal_errors", Help: "Resources that could not be encoded, and responses that no client can take. Not zero: report what the log says.",
+		}),
+		pushTime: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "pilot_xds_push_time", Help: "Seconds to work out a response.", Buckets: []float64{.0001, .001, .01, .1, 1, 3, 5, 10, 20, 30},
+		}),
+		sendTime: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "pilot_xds_send_time", Help: "Seconds until a client's connection took a response.", Buckets: []float64{.0001, .001, .01, .1, 1, 3, 5, 10, 20, 30},
+		}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ambit_controller_xds_ended_total", Help: "Streams the controller ended, by reason.",
+		}, []string{"reason"}),
 		pushes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pilot_xds_pushes", Help: "Responses sent, by type.",
 		}, []string{"type"}),
@@ -48,16 +77,43 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "ambit_controller_xds_refused_total", Help: "Streams refused, by reason. The log says who and why.",
 		}, []string{"reason"}),
 	}
-	reg.MustRegister(m.clients, m.pushes, m.resources, m.bytes, m.convergence, m.rejects, m.expired, m.refused)
+	reg.MustRegister(m.clients, m.versions, m.pushes, m.resources, m.bytes, m.convergence, m.rejects, m.rejected, m.expired, m.timeouts, m.internal,
+		m.pushTime, m.sendTime, m.ended, m.refused)
 	return m
 }
 
-func (m *Metrics) sent(r *response, size int) {
+// maxVersions bounds the versions that are told apart: clients make them up.
+const maxVersions = 16
+
+// connected counts clients by version, the table of them being the caller's and under its lock.
+func (m *Metrics) connected(now map[string]int, version string, n int) {
+	m.clients.Add(float64(n))
+	now[version] += n
+	if now[version] == 0 {
+		delete(now, version)
+		m.versions.DeleteLabelValues(version)
+		return
+	}
+	m.versions.WithLabelValues(version).Set(float64(now[version]))
+}
+
+// versionLabel is how a client's version is counted.
+func versionLabel(now map[string]int, version string) string {
+	if _, known := now[version]; known || len(now) < maxVersions && len(version) <= 64 {
+		return version
+	}
+	return "other"
+}
+
+// Failed counts a resource that could not be published.
+func (m *Metrics) Failed() { m.internal.Inc() }
+
+func (m *Metrics) sent(r *response) {
 	typ := shortType(r.typeURL)
 	m.pushes.WithLabelValues(typ).Inc()
 	m.resources.WithLabelValues(typ, "set").Add(float64(len(r.frames)))
 	m.resources.WithLabelValues(typ, "removed").Add(float64(len(r.removed)))
-	m.bytes.WithLabelValues(typ).Observe(float64(size))
+	m.bytes.WithLabelValues(typ).Observe(float64(r.size))
 }
 
 // shortType is the label of a type: the last part of its URL. Sessions admit known types only, so the set is bounded.

@@ -11,12 +11,16 @@ import (
 	"github.com/ambit-mesh/ambit/controller/auth"
 )
 
+// proxyRole is the type in a node proxy's id.
+const proxyRole = "ztunnel"
+
 // node is what a client says of itself.
 type node struct {
 	id      string // ztunnel~10.0.0.1~ztunnel-x.istio-system~istio-system.svc.cluster.local
 	role    string
 	node    string // Kubernetes node; "" if it does not say
 	version string
+	cluster string
 }
 
 // parseNode reads the node of a stream's first request and holds it against the token: nobody may speak for another namespace
@@ -50,5 +54,5 @@ func parseNode(n *core.Node, caller auth.Caller) (node, error) {
 		}
 		where = caller.Node
 	}
-	return node{id: n.GetId(), role: part[0], node: where, version: clip(meta("ISTIO_VERSION"))}, nil
+	return node{id: n.GetId(), role: part[0], node: where, version: clip(meta("ISTIO_VERSION")), cluster: clip(meta("CLUSTER_ID"))}, nil
 }

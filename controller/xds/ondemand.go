@@ -2,6 +2,10 @@ package xds
 
 // Clients that do not want everything name what they want: a workload's uid, a service's namespace/hostname, or
 // network/address of either. A service brings its workloads along, and the workloads of the client's own node always come.
+//
+// Istio's ztunnel waits for exactly the name it asked for: an address is answered with the resources that have it, under their
+// own names, and then with the removal of the address as a name, which releases the wait. Removals are applied after updates,
+// and no resource is called by its address, so nothing is lost by it.
 
 // onNode is the first answer to such a client.
 func (s *session) onNode(k *kind, sub *subscription, r *response) {
@@ -20,7 +24,7 @@ func (s *session) give(sub *subscription, r *response, e *entry) {
 	}
 	sub.held[e.name] = true
 	if sub.initial[e.name] != e.version {
-		r.frames = append(r.frames, e.withAliases())
+		r.add(e.withAliases())
 	}
 }
 
@@ -31,13 +35,12 @@ func (s *session) answer(k *kind, sub *subscription, r *response) {
 			continue // taken back meanwhile
 		}
 		found := s.find(k, name)
-		if len(found) == 0 {
+		if e := k.entries[name]; e == nil || e.gone {
 			r.removed = append(r.removed, name)
-			continue
 		}
 		for _, e := range found {
 			if sub.wildcard {
-				r.frames = append(r.frames, e.withAliases()) // asked for again on purpose
+				r.add(e.withAliases()) // asked for again on purpose
 				continue
 			}
 			s.give(sub, r, e)
@@ -80,7 +83,7 @@ func (s *session) wantedSince(k *kind, sub *subscription, r *response, removals 
 			r.removed = append(r.removed, e.name)
 		case !e.gone && e.seq > sub.upserts && s.wants(sub, e):
 			sub.held[e.name] = true
-			r.frames = append(r.frames, e.withAliases())
+			r.add(e.withAliases())
 			if e.isService() && (sub.names[e.name] || named(sub, e)) && !sub.services[e.name] {
 				sub.services[e.name] = true
 				for w := range k.byService[e.name] {

@@ -1,11 +1,9 @@
 package xds
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
-	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -14,11 +12,13 @@ import (
 )
 
 const (
-	// maxNames bounds what one client may ask for by name.
-	maxNames = 200_000
 	// grace is how long workloads wait for the client to ask for policies too, so that those go out first. Proxies ask for
-	// both at once.
+	// both at once, but the first request may be megabytes long.
 	grace = 100 * time.Millisecond
+	// proxyGrace is the same for node proxies, which never do without policies: an early workload would be unprotected.
+	proxyGrace = 5 * time.Second
+	// answerWithin is how long a client may leave a response unanswered.
+	answerWithin = time.Minute
 )
 
 // session is what one stream has been told: a pure state machine, without clock, lock or connection.
@@ -28,8 +28,9 @@ const (
 // One response of a type is in flight at a time; what changes meanwhile is in the next one, in its newest form. Policies go
 // out before the workloads that name them and are removed after.
 type session struct {
-	node string // workloads on it are always wanted by a client that asks by name
-	subs map[string]*subscription
+	node  string // workloads on it are always wanted by a client that asks by name
+	grace time.Duration
+	subs  map[string]*subscription
 }
 
 // subscription is a session's share of one type.
@@ -41,7 +42,8 @@ type subscription struct {
 	services map[string]bool   // of names: those that are services; their endpoints are wanted too
 	ask      []string          // names not yet answered
 	held     map[string]bool   // what a client without wildcard was sent
-	initial  map[string]string // versions the client brought along; nil once answered
+	brought  holding           // what a client with wildcard brought along; empty once answered
+	initial  map[string]string // what one without brought along; nil once answered
 	late     []string          // names that were gone before the client connected, to be told when removals may go
 	started  bool              // answered for the first time
 	upserts  uint64            // sequence number up to which changes were sent
@@ -49,13 +51,17 @@ type subscription struct {
 	nonce    string            // of the response in flight; "" for none
 	count    uint64            // of responses
 	sent     string            // version of the newest response
+	sentAt   time.Time         // of that
 	acked    string
-	nack     string // the client's words, "" after an ACK
-	nacks    uint64
+	rejections
 }
 
-func newSession(node string) *session {
-	return &session{node: node, subs: map[string]*subscription{}}
+func newSession(n node) *session {
+	s := &session{node: n.node, grace: grace, subs: map[string]*subscription{}}
+	if n.role == proxyRole {
+		s.grace = proxyGrace
+	}
+	return s
 }
 
 // outcome says what a request was, for logs and metrics.
@@ -69,50 +75,61 @@ const (
 )
 
 // request takes a client's message. An error ends the stream.
-func (s *session) request(req *discovery.DeltaDiscoveryRequest, now time.Time) (outcome, error) {
-	url := req.GetTypeUrl()
+func (s *session) request(req *request, now time.Time) (outcome, error) {
+	url := req.typeURL
 	if url != workload.AddressTypeURL && url != authz.TypeURL {
 		return subscribed, status.Errorf(codes.InvalidArgument, "type %q is not served here", clip(url))
+	}
+	if req.err != nil {
+		return subscribed, req.err
 	}
 	sub, known := s.subs[url]
 	if !known {
 		sub = &subscription{
-			typeURL: url, since: now, initial: req.GetInitialResourceVersions(), names: map[string]bool{},
-			services: map[string]bool{}, held: map[string]bool{},
+			typeURL: url, since: now, names: map[string]bool{}, services: map[string]bool{}, held: map[string]bool{},
+			wildcard: len(req.subscribe) == 0,
 		}
-		sub.wildcard = len(req.GetResourceNamesSubscribe()) == 0
 		s.subs[url] = sub
 	}
-	if err := sub.change(req.GetResourceNamesSubscribe(), req.GetResourceNamesUnsubscribe()); err != nil {
+	if err := sub.change(req.subscribe, req.unsubscribe); err != nil {
 		return subscribed, err
 	}
-	if !known && !sub.wildcard { // a client that reconnects holds what it named before
-		for name := range sub.initial {
-			if err := sub.add(name); err != nil {
-				return subscribed, err
-			}
-		}
+	if !known {
+		return subscribed, sub.bring(req.held)
 	}
-	if req.GetResponseNonce() == "" || !known {
+	if req.nonce == "" {
 		return subscribed, nil
 	}
-	if req.GetResponseNonce() != sub.nonce {
+	if req.nonce != sub.nonce {
 		return stale, nil
 	}
 	sub.nonce = ""
-	if e := req.GetErrorDetail(); e != nil {
-		sub.nack = clip(e.GetMessage())
-		if sub.nack == "" {
-			sub.nack = "no reason given"
-		}
-		sub.nacks++
+	if req.nack != nil {
+		sub.reject(req.nack.GetMessage())
 		return rejected, nil
 	}
-	sub.acked, sub.nack = sub.sent, ""
+	sub.acked = sub.sent
+	sub.accept()
 	return acknowledged, nil
 }
 
+// bring notes what a client holds from an earlier stream. One that asks by name holds what it named before.
+func (sub *subscription) bring(h holding) error {
+	if sub.wildcard {
+		sub.brought = h
+		return nil
+	}
+	sub.initial = h.versions()
+	for name := range sub.initial {
+		if err := sub.add(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (sub *subscription) change(add, remove []string) error {
+	was := sub.wildcard
 	for _, name := range add {
 		if name == "*" {
 			sub.wildcard = true
@@ -130,6 +147,9 @@ func (sub *subscription) change(add, remove []string) error {
 		delete(sub.names, name)
 		delete(sub.services, name)
 		delete(sub.held, name)
+	}
+	if sub.started && sub.wildcard != was {
+		return status.Error(codes.InvalidArgument, "a stream is for everything or by name from its first response on: open another")
 	}
 	return nil
 }
@@ -152,31 +172,61 @@ func (s *session) next(t *Table, now time.Time) (r *response, wait time.Duration
 	}
 	pol, adr := s.subs[authz.TypeURL], s.subs[workload.AddressTypeURL]
 	for _, sub := range s.subs {
-		if sub.started && sub.removals < t.kinds[sub.typeURL].floor {
-			return nil, 0, status.Error(codes.Unavailable, "client is too far behind: reconnect to be told what is gone")
+		k := t.kinds[sub.typeURL]
+		sub.review(k)
+		if sub.started && sub.removals < k.floor {
+			return nil, 0, errTooFarBehind
+		}
+		if sub.nonce == "" {
+			continue
+		}
+		left := answerWithin - now.Sub(sub.sentAt)
+		if left <= 0 {
+			return nil, 0, errUnanswered
+		}
+		if wait == 0 || left < wait {
+			wait = left
 		}
 	}
+	if r, more := s.turn(t, pol, adr, now); r != nil {
+		r.stamp(t, s.subs[r.typeURL], now)
+		return r, 0, nil
+	} else if more > 0 && (wait == 0 || more < wait) {
+		wait = more
+	}
+	return nil, wait, nil
+}
+
+var (
+	errTooFarBehind = status.Error(codes.Unavailable, "client is too far behind: reconnect to be told what is gone")
+	errUnanswered   = status.Errorf(codes.DeadlineExceeded, "a response was neither accepted nor rejected within %s", answerWithin)
+)
+
+// turn decides which type may speak next: policies before the workloads that name them, their removal after.
+func (s *session) turn(t *Table, pol, adr *subscription, now time.Time) (r *response, wait time.Duration) {
 	if pol != nil && pol.nonce == "" {
 		if r := s.respond(t, pol, adr == nil); r != nil {
-			return r, 0, nil
+			return r, 0
 		}
 	}
-	if adr != nil && adr.nonce == "" {
-		if pol == nil && !adr.started {
-			if left := grace - now.Sub(adr.since); left > 0 {
-				return nil, left, nil
-			}
-		}
-		if pol == nil || pol.started && !t.kinds[authz.TypeURL].upsertAfter(pol.upserts) {
-			if r := s.respond(t, adr, true); r != nil {
-				return r, 0, nil
-			}
-			if pol != nil && pol.nonce == "" { // workloads are up to date and accepted: policies nobody names may go
-				return s.respond(t, pol, true), 0, nil
-			}
+	if adr == nil || adr.nonce != "" {
+		return nil, 0
+	}
+	if pol == nil && !adr.started {
+		if left := s.grace - now.Sub(adr.since); left > 0 {
+			return nil, left
 		}
 	}
-	return nil, 0, nil
+	if pol != nil && (!pol.started || t.kinds[authz.TypeURL].upsertAfter(pol.upserts)) {
+		return nil, 0
+	}
+	if r := s.respond(t, adr, true); r != nil {
+		return r, 0
+	}
+	if pol != nil && pol.nonce == "" { // workloads are up to date and accepted: policies nobody names may go
+		return s.respond(t, pol, true), 0
+	}
+	return nil, 0
 }
 
 // respond makes the next response of a type; nil if there is nothing to say. Removals may have to wait.
@@ -207,24 +257,43 @@ func (s *session) respond(t *Table, sub *subscription, removals bool) *response 
 	if !first && len(r.frames) == 0 && len(r.removed) == 0 {
 		return nil
 	}
-	sub.started, sub.initial = true, nil
+	sub.started, sub.initial, sub.brought = true, nil, holding{}
+	return r
+}
+
+// stamp makes r the response in flight. The nonce is unique in the stream.
+func (r *response) stamp(t *Table, sub *subscription, now time.Time) {
 	sub.count++
 	sub.nonce = strconv.FormatUint(sub.count, 36) + "-" + strconv.FormatUint(t.seq, 36)
 	r.nonce, r.version = sub.nonce, strconv.FormatUint(t.seq, 10)
-	sub.sent = r.version
-	return r
+	sub.sent, sub.sentAt = r.version, now
 }
 
 // everything is the first answer to a wildcard: all but what the client holds already, and the end of what is gone.
 func (s *session) everything(k *kind, sub *subscription, r *response) {
-	for e := k.oldest; e != nil; e = e.newer {
-		if !e.gone && sub.initial[e.name] != e.version {
-			r.frames = append(r.frames, e.frame)
-		}
+	if sub.brought.n == 0 {
+		r.frames, r.size = k.full()
+		return
 	}
-	for name := range sub.initial {
-		if e := k.entries[name]; e == nil || e.gone {
-			r.removed = append(r.removed, name)
+	current := make([]*entry, 0, min(sub.brought.n, k.live))
+	sub.brought.each(func(name, version []byte) {
+		switch e := k.entries[string(name)]; {
+		case e == nil || e.gone:
+			r.removed = append(r.removed, string(name))
+		case e.version == string(version):
+			current = append(current, e)
+		}
+	})
+	if len(current) == k.live { // the common end of a reconnect: nothing to look for
+		return
+	}
+	held := make(map[*entry]struct{}, len(current))
+	for _, e := range current {
+		held[e] = struct{}{}
+	}
+	for e := k.oldest; e != nil; e = e.newer {
+		if _, has := held[e]; !e.gone && !has {
+			r.add(e.frame)
 		}
 	}
 }
@@ -244,9 +313,19 @@ func (s *session) since(k *kind, sub *subscription, r *response, removals bool) 
 		case e.gone && removals && e.seq > sub.removals:
 			r.removed = append(r.removed, e.name)
 		case !e.gone && e.seq > sub.upserts:
-			r.frames = append(r.frames, e.frame)
+			r.add(e.frame)
 		}
 	}
+}
+
+// opening reports that the client's lists of what it holds are still in memory, or have not come.
+func (s *session) opening() bool {
+	for _, sub := range s.subs {
+		if sub.brought.n > 0 || sub.initial != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // current reports that nothing is left to say about what was published.
@@ -268,12 +347,4 @@ func (k *kind) upsertAfter(seq uint64) bool {
 		}
 	}
 	return false
-}
-
-func clip(s string) string {
-	const most = 512
-	if len(s) > most {
-		return fmt.Sprintf("%s... (%d bytes)", s[:most], len(s))
-	}
-	return s
 }

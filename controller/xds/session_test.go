@@ -74,12 +74,12 @@ type peer struct {
 }
 
 func newPeer(t *testing.T, tab *Table) *peer {
-	return &peer{t, tab, newSession("n1"), map[string]map[string]string{workload.AddressTypeURL: {}, authz.TypeURL: {}}, epoch}
+	return &peer{t, tab, newSession(node{node: "n1"}), map[string]map[string]string{workload.AddressTypeURL: {}, authz.TypeURL: {}}, epoch}
 }
 
 func (p *peer) send(req *discovery.DeltaDiscoveryRequest) outcome {
 	p.t.Helper()
-	o, err := p.s.request(req, p.now)
+	o, err := p.s.request(asRequest(p.t, req), p.now)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func (p *peer) send(req *discovery.DeltaDiscoveryRequest) outcome {
 
 // connect starts a stream with what the client holds, as a ztunnel does.
 func (p *peer) connect() {
-	p.s = newSession("n1")
+	p.s = newSession(node{node: "n1"})
 	for _, url := range []string{workload.AddressTypeURL, authz.TypeURL} {
 		p.send(&discovery.DeltaDiscoveryRequest{TypeUrl: url, InitialResourceVersions: maps.Clone(p.held[url])})
 	}
@@ -303,7 +303,7 @@ func TestNack(t *testing.T) {
 	if again, _ := p.next(); again != nil {
 		t.Error("a rejection was answered")
 	}
-	if sub := p.s.subs[r.typeURL]; sub.nack == "" || sub.nacks != 1 {
+	if sub := p.s.subs[r.typeURL]; sub.lastError() == "" || sub.nacks != 1 {
 		t.Errorf("not remembered: %+v", sub)
 	}
 	publish(t, tab, "a=2")
@@ -329,13 +329,13 @@ func TestOnDemand(t *testing.T) {
 		p.send(&discovery.DeltaDiscoveryRequest{TypeUrl: workload.AddressTypeURL, ResourceNamesSubscribe: names})
 		return p.settle()
 	}
-	if got := ask("/10.96.0.9"); got != "+c//Pod/ns/w1 +ns/web" {
+	if got := ask("/10.96.0.9"); got != "+c//Pod/ns/w1 +ns/web -/10.96.0.9" {
 		t.Errorf("service by address, with its workloads: %s", got)
 	}
 	if got := ask("/10.9.9.9"); got != "-/10.9.9.9" {
 		t.Errorf("unknown: %s", got)
 	}
-	if got := ask("/10.0.0.51"); got != "+c//Pod/ns/w2" { // '3'
+	if got := ask("/10.0.0.51"); got != "+c//Pod/ns/w2 -/10.0.0.51" { // '3'
 		t.Errorf("workload by address: %s", got)
 	}
 	if err := tab.Publish(map[string]*workload.Address{
@@ -348,7 +348,7 @@ func TestOnDemand(t *testing.T) {
 	}
 	// after a reconnect the client names what it holds
 	held := maps.Clone(p.held[workload.AddressTypeURL])
-	p.s = newSession("n1")
+	p.s = newSession(node{node: "n1"})
 	p.send(&discovery.DeltaDiscoveryRequest{TypeUrl: workload.AddressTypeURL, ResourceNamesSubscribe: []string{"*"}, ResourceNamesUnsubscribe: []string{"*"}, InitialResourceVersions: held})
 	if got := p.settle(); got != "" {
 		t.Errorf("reconnect: %s", got)
@@ -454,12 +454,12 @@ func FuzzRequests(f *testing.F) {
 		if err := tab.Publish(map[string]*workload.Address{"a": wl("a", "n1", "1", "ns/web"), "ns/web": svc("web", 1)}, nil, epoch); err != nil {
 			t.Fatal(err)
 		}
-		s := newSession("n1")
+		s := newSession(node{node: "n1"})
 		for len(data) >= 2 {
 			n := int(data[0])<<8 | int(data[1])
 			data = data[2:]
 			n = min(n, len(data))
-			var req discovery.DeltaDiscoveryRequest
+			var req request
 			buf := mem.BufferSlice{mem.SliceBuffer(data[:n])}
 			data = data[n:]
 			if Codec().Unmarshal(buf, &req) != nil {

@@ -4,31 +4,50 @@ import (
 	"sync"
 	"time"
 
-	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-
 	"github.com/ambit-mesh/ambit/controller/auth"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"golang.org/x/time/rate"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
+
+const (
+	// sendWithin is how long a response may take to be handed to the connection.
+	sendWithin = 30 * time.Second
+	// hangUpAfter is how long a client that was refused has to read why, before its connection is closed.
+	hangUpAfter = time.Second
+	// asksPerSecond and asksAtOnce bound a client's requests that answer nothing. Answers are bounded by what is sent.
+	asksPerSecond, asksAtOnce = 200, 2000
+)
+
+type wireStream = discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer
 
 // stream is one client's connection: it moves messages between the client and its session.
 type stream struct {
-	srv    *Server
-	id     uint64
-	caller auth.Caller
-	node   node
-	since  time.Time
+	srv     *Server
+	id      uint64
+	caller  auth.Caller
+	node    node
+	since   time.Time
+	version string        // as counted
+	leave   chan struct{} // closed to send the client elsewhere
+	asks    *rate.Limiter
+	hangUp  func() // closes the connection under the stream
 
 	mu      sync.Mutex // guards what Clients reads: the session's outside
 	session *session   // changed by the stream's goroutine only, under mu
 	bytes   uint64
 
-	behind time.Time // when the oldest change was published that the client may not have; the stream's goroutine only
+	// The stream's goroutine only.
+	behind   time.Time      // when the oldest change was published that the client may not have
+	rejected map[string]int // rejected resources by type, as last counted
 }
 
 // run serves the client. One goroutine reads and decides; a client that does not read blocks its own send and nothing else,
-// and what changes meanwhile is waiting in the table, not in a queue.
-func (st *stream) run(gs discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer, first *discovery.DeltaDiscoveryRequest,
-	requests <-chan *discovery.DeltaDiscoveryRequest, errs <-chan error,
-) error {
+// and what changes meanwhile is waiting in the table, not in a queue. started is called once the client's first requests have
+// been answered.
+func (st *stream) run(gs wireStream, first *request, requests <-chan *request, errs <-chan error, started func()) error {
+	defer st.count(true)
 	if err := st.take(first); err != nil {
 		return err
 	}
@@ -36,7 +55,10 @@ func (st *stream) run(gs discovery.AggregatedDiscoveryService_DeltaAggregatedRes
 		changed, _ := st.srv.cfg.Table.watch()
 		wait, err := st.push(gs)
 		if err != nil {
-			return err
+			return st.failed(err)
+		}
+		if !st.session.opening() {
+			started()
 		}
 		var timer <-chan time.Time
 		if wait > 0 {
@@ -49,8 +71,8 @@ func (st *stream) run(gs discovery.AggregatedDiscoveryService_DeltaAggregatedRes
 			}
 		case err := <-errs:
 			return ended(err)
-		case <-st.srv.cfg.Done:
-			return shuttingDown()
+		case <-st.leave:
+			return errShuttingDown
 		case <-changed:
 			if st.behind.IsZero() {
 				st.behind = st.srv.cfg.Table.published()
@@ -60,23 +82,44 @@ func (st *stream) run(gs discovery.AggregatedDiscoveryService_DeltaAggregatedRes
 	}
 }
 
-// take hands a request to the session and reports what it was.
-func (st *stream) take(req *discovery.DeltaDiscoveryRequest) error {
+// failed ends a stream that could not be served on. A client that does not take what it is sent is disconnected, because its
+// transport would hold the response for as long as it likes.
+func (st *stream) failed(err error) error {
 	cfg := &st.srv.cfg
+	switch err {
+	case errUnanswered:
+		cfg.Metrics.timeouts.Inc()
+		cfg.Log.Warn("xds client does not answer; it is disconnected", "client", st.node.id, "caller", st.caller, "limit", answerWithin)
+		time.AfterFunc(hangUpAfter, st.hangUp)
+	case errTooFarBehind:
+		cfg.Metrics.ended.WithLabelValues("too_far_behind").Inc()
+	}
+	return err
+}
+
+// take hands a request to the session and reports what it was.
+func (st *stream) take(req *request) error {
+	cfg := &st.srv.cfg
+	now := time.Now()
 	st.mu.Lock()
-	what, err := st.session.request(req, time.Now())
+	what, err := st.session.request(req, now)
 	st.mu.Unlock()
+	if err == nil && what != acknowledged && what != rejected && !st.asks.AllowN(now, 1) {
+		err = status.Errorf(codes.ResourceExhausted, "more than %d requests a second", asksPerSecond)
+	}
 	if err != nil {
 		cfg.Metrics.refused.WithLabelValues("bad_request").Inc()
 		cfg.Log.Warn("xds request refused", "client", st.node.id, "caller", st.caller, "err", err)
 		return err
 	}
-	typ := shortType(req.GetTypeUrl())
+	typ := shortType(req.typeURL)
 	switch what {
 	case rejected:
 		cfg.Metrics.rejects.WithLabelValues(typ).Inc()
-		cfg.Log.Warn("xds client rejected resources; it keeps what it had", "client", st.node.id, "type", typ,
-			"reason", clip(req.GetErrorDetail().GetMessage()))
+		if left, ok := st.srv.complaints.allow(now); ok {
+			cfg.Log.Warn("xds client rejected resources; it keeps what it had of them", "client", st.node.id, "type", typ,
+				"reason", clip(req.nack.GetMessage()), "not_logged", left)
+		}
 	case stale:
 		cfg.Metrics.expired.Inc()
 	case subscribed, acknowledged:
@@ -85,13 +128,14 @@ func (st *stream) take(req *discovery.DeltaDiscoveryRequest) error {
 }
 
 // push sends everything that may be sent now.
-func (st *stream) push(gs discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) (wait time.Duration, err error) {
+func (st *stream) push(gs wireStream) (wait time.Duration, err error) {
 	cfg := &st.srv.cfg
 	for {
 		now := time.Now()
 		st.mu.Lock()
 		r, wait, err := st.session.next(cfg.Table, now)
 		st.mu.Unlock()
+		st.count(false)
 		if err != nil {
 			return 0, err
 		}
@@ -101,16 +145,53 @@ func (st *stream) push(gs discovery.AggregatedDiscoveryService_DeltaAggregatedRe
 			}
 			return wait, nil
 		}
-		if err := gs.SendMsg(r); err != nil {
+		cfg.Metrics.pushTime.Observe(time.Since(now).Seconds())
+		if err := st.send(gs, r); err != nil {
 			return 0, err
 		}
-		size := r.size()
 		st.mu.Lock()
-		st.bytes += uint64(size)
+		st.bytes += uint64(r.size)
 		st.mu.Unlock()
-		cfg.Metrics.sent(r, size)
+		cfg.Metrics.sent(r)
+		if r.size > largestResponse {
+			cfg.Metrics.internal.Inc()
+			cfg.Log.Error("response is larger than a node proxy takes; it cannot be configured", "client", st.node.id, "bytes", r.size)
+		}
 		if !r.first && !st.behind.IsZero() {
 			cfg.Metrics.convergence.Observe(time.Since(st.behind).Seconds())
+		}
+	}
+}
+
+// largestResponse is what Istio's ztunnel takes in one message, in bytes. A first response is never split: a node proxy is
+// ready for traffic once it has accepted one.
+const largestResponse = 200 << 20
+
+// send hands a response to the connection. It blocks while the client's window is full, for a while.
+func (st *stream) send(gs wireStream, r *response) error {
+	cfg := &st.srv.cfg
+	start := time.Now()
+	stuck := time.AfterFunc(sendWithin, func() {
+		cfg.Metrics.timeouts.Inc()
+		cfg.Log.Warn("xds client does not read; it is disconnected", "client", st.node.id, "caller", st.caller, "limit", sendWithin)
+		st.hangUp()
+	})
+	err := gs.SendMsg(r)
+	stuck.Stop()
+	cfg.Metrics.sendTime.Observe(time.Since(start).Seconds())
+	return err
+}
+
+// count keeps the metric of rejected resources; at the end the client counts no more.
+func (st *stream) count(end bool) {
+	for url, sub := range st.session.subs {
+		n := len(sub.rejected)
+		if end {
+			n = 0
+		}
+		if d := n - st.rejected[url]; d != 0 {
+			st.srv.cfg.Metrics.rejected.WithLabelValues(shortType(url)).Add(float64(d))
+			st.rejected[url] = n
 		}
 	}
 }

@@ -34,19 +34,18 @@ func (anyToken) Authenticate(context.Context, string) (auth.Caller, error) {
 
 // served is a Server behind a real gRPC server in memory.
 type served struct {
-	t    *testing.T
-	tab  *Table
-	srv  *Server
-	done chan struct{}
-	lis  *bufconn.Listener
+	t   *testing.T
+	tab *Table
+	srv *Server
+	lis *bufconn.Listener
 }
 
 func serve(t *testing.T) *served {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
-	s := &served{t: t, tab: NewTable(), done: make(chan struct{}), lis: bufconn.Listen(1 << 20)}
-	s.srv = New(Config{Table: s.tab, Auth: anyToken{}, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry()), Done: s.done})
+	s := &served{t: t, tab: NewTable(), lis: bufconn.Listen(1 << 20)}
+	s.srv = New(Config{Table: s.tab, Auth: anyToken{}, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry())})
 	gs := grpc.NewServer(grpc.ForceServerCodecV2(Codec()), grpc.MaxRecvMsgSize(64<<20))
 	discovery.RegisterAggregatedDiscoveryServiceServer(gs, s.srv)
 	ended := make(chan error, 1)
@@ -139,7 +138,7 @@ func TestShutdown(t *testing.T) {
 	if got := s.srv.Clients(); len(got) != 1 || got[0].Node != "n1" || got[0].Account != "sys/z" {
 		t.Errorf("clients: %+v", got)
 	}
-	close(s.done)
+	s.srv.Drain(t.Context(), 0, time.Second)
 	for {
 		if _, err := c.Recv(); err != nil {
 			if status.Code(err) != codes.Unavailable {
@@ -199,9 +198,9 @@ func BenchmarkPublish(b *testing.B) {
 	}
 	var sessions []*session
 	for range 50 {
-		s := newSession("n1")
+		s := newSession(node{node: "n1"})
 		for _, url := range []string{authz.TypeURL, workload.AddressTypeURL} {
-			if _, err := s.request(&discovery.DeltaDiscoveryRequest{TypeUrl: url}, epoch); err != nil {
+			if _, err := s.request(&request{typeURL: url}, epoch); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -26,6 +26,7 @@ type kind struct {
 	byAlias        map[string][]*entry // network/ip: hardly ever more than one
 	byService      index
 	byNode         index
+	whole          whole
 }
 
 // Table is every resource there is. Commit writes, sessions read; it is safe for concurrent use.
@@ -88,6 +89,7 @@ func (t *Table) Counts() map[string]int {
 
 // replace puts e in the place of the entry of its name, as the newest.
 func (k *kind) replace(e *entry) {
+	k.whole.drop()
 	old := k.entries[e.name]
 	if old == nil && e.gone {
 		return

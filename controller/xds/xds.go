@@ -9,6 +9,7 @@
 package xds
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -16,14 +17,25 @@ import (
 	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/ambit-mesh/ambit/controller/auth"
 )
 
-// firstRequest is how long a client may take to say who it is.
-const firstRequest = 10 * time.Second
+const (
+	// firstRequest is how long a client may take to say who it is.
+	firstRequest = 10 * time.Second
+	// atOnce is how many clients may be telling what they hold at the same time; others wait for their turn. It bounds the
+	// memory of a whole cluster that reconnects.
+	atOnce = 8
+	// turnTakes is how long a client's turn lasts at most, so that slow ones do not keep others waiting.
+	turnTakes = 2 * time.Second
+	// maxClients bounds the streams of the server, clientsPerNode those of one account on one node: a proxy, its successor, and
+	// connections that have not been noticed to be dead.
+	maxClients, clientsPerNode = 10_000, 16
+)
 
 // Config is what a Server needs.
 type Config struct {
@@ -33,70 +45,113 @@ type Config struct {
 	Metrics *Metrics
 	// Admit decides whether an authenticated caller may read the mesh's configuration; nil admits all.
 	Admit func(auth.Caller) error
-	// Done ends every stream when it is closed, so that clients reconnect elsewhere.
-	Done <-chan struct{}
+	// HangUp returns what closes the connection that a call came on; nil if connections cannot be closed.
+	HangUp func(context.Context) func()
 }
 
 // Server serves envoy.service.discovery.v3.AggregatedDiscoveryService.
 type Server struct {
 	discovery.UnimplementedAggregatedDiscoveryServiceServer
-	cfg Config
+	cfg        Config
+	complaints *quiet
+	turns      chan struct{}
+	leaving    chan struct{} // closed when clients are asked to leave
 
-	mu      sync.Mutex
-	next    uint64
-	streams map[uint64]*stream
+	mu       sync.Mutex
+	next     uint64
+	closed   bool // no client is taken any more
+	streams  map[uint64]*stream
+	perNode  map[string]int
+	versions map[string]int
 }
 
 // New makes a server.
-func New(cfg Config) *Server { return &Server{cfg: cfg, streams: map[uint64]*stream{}} }
+func New(cfg Config) *Server {
+	if cfg.HangUp == nil {
+		cfg.HangUp = func(context.Context) func() { return func() {} }
+	}
+	return &Server{
+		cfg: cfg, complaints: newQuiet(time.Second, 20), turns: make(chan struct{}, atOnce), leaving: make(chan struct{}),
+		streams: map[uint64]*stream{}, perNode: map[string]int{}, versions: map[string]int{},
+	}
+}
 
 // DeltaAggregatedResources serves one client until it leaves.
-func (s *Server) DeltaAggregatedResources(gs discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
+func (s *Server) DeltaAggregatedResources(gs wireStream) error {
 	caller, err := auth.FromContext(gs.Context(), s.cfg.Auth)
 	if err != nil {
-		s.cfg.Metrics.refused.WithLabelValues("unauthenticated").Inc()
-		s.cfg.Log.Warn("xds client refused", "reason", err.Error())
+		s.refuse("unauthenticated", caller, err)
 		return status.Error(codes.Unauthenticated, err.Error())
 	}
 	if s.cfg.Admit != nil {
 		if err := s.cfg.Admit(caller); err != nil {
-			s.cfg.Metrics.refused.WithLabelValues("not_admitted").Inc()
-			s.cfg.Log.Warn("xds client refused", "caller", caller, "reason", err.Error())
+			s.refuse("not_admitted", caller, err)
 			return status.Error(codes.PermissionDenied, err.Error())
 		}
 	}
+	done, err := s.turn(gs.Context())
+	if err != nil {
+		return err
+	}
+	defer done()
 	requests, errs := receive(gs)
-	var first *discovery.DeltaDiscoveryRequest
+	var first *request
 	timer := time.NewTimer(firstRequest)
 	defer timer.Stop()
 	select {
 	case first = <-requests:
 	case err := <-errs:
 		return ended(err)
-	case <-s.cfg.Done:
-		return shuttingDown()
+	case <-s.leaving:
+		return errShuttingDown
 	case <-timer.C:
-		return status.Error(codes.DeadlineExceeded, "no request came")
+		s.cfg.Metrics.timeouts.Inc()
+		return status.Errorf(codes.DeadlineExceeded, "no request came within %s", firstRequest)
 	}
-	node, err := parseNode(first.GetNode(), caller)
+	node, err := parseNode(first.node, caller)
 	if err != nil {
-		s.cfg.Metrics.refused.WithLabelValues("bad_node").Inc()
-		s.cfg.Log.Warn("xds client refused", "caller", caller, "reason", err.Error())
+		s.refuse("bad_node", caller, err)
 		return err
 	}
-	st := s.open(caller, node)
+	st, err := s.open(gs.Context(), caller, node)
+	if err != nil {
+		s.refuse("too_many_clients", caller, err)
+		return err
+	}
 	defer s.close(st)
-	return st.run(gs, first, requests, errs)
+	return st.run(gs, first, requests, errs, done)
 }
 
-// receive reads requests in a goroutine of its own, which ends with the stream: Recv fails once the handler has returned.
-func receive(gs discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) (<-chan *discovery.DeltaDiscoveryRequest, <-chan error) {
-	requests := make(chan *discovery.DeltaDiscoveryRequest)
+func (s *Server) refuse(reason string, caller auth.Caller, err error) {
+	s.cfg.Metrics.refused.WithLabelValues(reason).Inc()
+	if left, ok := s.complaints.allow(time.Now()); ok {
+		s.cfg.Log.Warn("xds client refused", "caller", caller, "reason", err.Error(), "not_logged", left)
+	}
+}
+
+// turn waits until few enough clients are telling what they hold. done ends the turn; it may be called more than once.
+func (s *Server) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case s.turns <- struct{}{}:
+	case <-s.leaving:
+		return nil, errShuttingDown
+	case <-ctx.Done():
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	var once sync.Once
+	end := func() { once.Do(func() { <-s.turns }) }
+	timer := time.AfterFunc(turnTakes, end)
+	return func() { timer.Stop(); end() }, nil
+}
+
+// receive reads requests in a goroutine of its own, which ends with the stream: RecvMsg fails once the handler has returned.
+func receive(gs wireStream) (<-chan *request, <-chan error) {
+	requests := make(chan *request)
 	errs := make(chan error, 1)
 	go func() {
 		for {
-			req, err := gs.Recv()
-			if err != nil {
+			req := &request{}
+			if err := gs.RecvMsg(req); err != nil {
 				errs <- err
 				return
 			}
@@ -118,23 +173,43 @@ func ended(err error) error {
 	return err
 }
 
-func shuttingDown() error { return status.Error(codes.Unavailable, "controller is shutting down") }
+var errShuttingDown = status.Error(codes.Unavailable, "controller is shutting down")
 
-func (s *Server) open(caller auth.Caller, n node) *stream {
+func (s *Server) open(ctx context.Context, caller auth.Caller, n node) (*stream, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	key := perNodeKey(caller, n)
+	switch {
+	case s.closed:
+		return nil, errShuttingDown
+	case len(s.streams) >= maxClients:
+		return nil, status.Errorf(codes.ResourceExhausted, "more than %d clients", maxClients)
+	case s.perNode[key] >= clientsPerNode:
+		return nil, status.Errorf(codes.ResourceExhausted, "more than %d clients of %s on node %q", clientsPerNode, caller.Account(), n.node)
+	}
 	s.next++
-	st := &stream{srv: s, id: s.next, caller: caller, node: n, since: time.Now(), session: newSession(n.node)}
+	s.perNode[key]++
+	st := &stream{
+		srv: s, id: s.next, caller: caller, node: n, since: time.Now(), leave: make(chan struct{}), session: newSession(n),
+		asks: rate.NewLimiter(asksPerSecond, asksAtOnce), hangUp: s.cfg.HangUp(ctx), rejected: map[string]int{},
+		version: versionLabel(s.versions, n.version),
+	}
 	s.streams[st.id] = st
-	s.cfg.Metrics.clients.Set(float64(len(s.streams)))
+	s.cfg.Metrics.connected(s.versions, st.version, 1)
 	s.cfg.Log.Info("xds client connected", "client", n.id, "caller", caller)
-	return st
+	return st, nil
 }
+
+func perNodeKey(caller auth.Caller, n node) string { return caller.Account() + "@" + n.node }
 
 func (s *Server) close(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, st.id)
-	s.cfg.Metrics.clients.Set(float64(len(s.streams)))
+	key := perNodeKey(st.caller, st.node)
+	if s.perNode[key]--; s.perNode[key] == 0 {
+		delete(s.perNode, key)
+	}
+	s.cfg.Metrics.connected(s.versions, st.version, -1)
 	s.cfg.Log.Info("xds client left", "client", st.node.id, "caller", st.caller)
 }

@@ -1,0 +1,88 @@
+package xds
+
+import (
+	"errors"
+	"maps"
+	"slices"
+	"testing"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+)
+
+// asRequest takes a message the way the server does: off the wire.
+func asRequest(t testing.TB, m *discovery.DeltaDiscoveryRequest) *request {
+	t.Helper()
+	data, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &request{}
+	if err := r.decode(data); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// FuzzRequest holds our decoder against protobuf's: both refuse, or both read the same.
+func FuzzRequest(f *testing.F) {
+	full := &discovery.DeltaDiscoveryRequest{
+		Node: &core.Node{Id: "ztunnel~10.0.0.1~z.sys~x"}, TypeUrl: "t", ResourceNamesSubscribe: []string{"*", "a"}, ResourceNamesUnsubscribe: []string{"b"},
+		InitialResourceVersions: map[string]string{"c//Pod/ns/a": "1", "": ""}, ResponseNonce: "n", ErrorDetail: &status.Status{Message: "a: no"},
+	}
+	data, err := proto.Marshal(full)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for i := range data {
+		f.Add(data[:i])
+	}
+	f.Add(data)
+	f.Add(append(slices.Clone(data), data...)) // merged
+	f.Add([]byte{0x2a, 0x02, 0x0a, 0x05})      // a truncated map entry
+	f.Add([]byte{0x12, 0x01, 0xff})            // not UTF-8
+	f.Add([]byte{0x0b, 0x0c, 0x10, 0x01})      // a group, and a wrong wire type
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var want discovery.DeltaDiscoveryRequest
+		wantErr := proto.Unmarshal(data, &want)
+		var got request
+		gotErr := got.decode(data)
+		if (wantErr == nil) != (gotErr == nil) {
+			t.Fatalf("protobuf says %v, ours %v", wantErr, gotErr)
+		}
+		if wantErr != nil {
+			return
+		}
+		if !proto.Equal(want.Node, got.node) || want.TypeUrl != got.typeURL || want.ResponseNonce != got.nonce || !proto.Equal(want.ErrorDetail, got.nack) ||
+			!slices.Equal(want.ResourceNamesSubscribe, got.subscribe) || !slices.Equal(want.ResourceNamesUnsubscribe, got.unsubscribe) ||
+			!maps.Equal(want.InitialResourceVersions, got.held.versions()) {
+			t.Fatalf("want %v, got %+v", &want, got)
+		}
+	})
+}
+
+// What is too much is told to the client, and costs no memory beyond the limit.
+func TestRequestLimits(t *testing.T) {
+	name := protowire.AppendString(protowire.AppendTag(nil, 3, protowire.BytesType), "x")
+	entry := protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), nil)
+	for what, data := range map[string][]byte{
+		"names": slices.Repeat(name, maxNames+1), "held": slices.Repeat(entry, maxHeld+1),
+	} {
+		var r request
+		if err := r.decode(data); err != nil {
+			t.Fatal(err)
+		}
+		if grpcstatus.Code(r.err) != codes.ResourceExhausted || len(r.subscribe) > maxNames {
+			t.Errorf("%s: %v", what, r.err)
+		}
+	}
+	var r request
+	if err := r.decode([]byte{0x12, 1, 0xff}); !errors.Is(err, errNotUTF8) {
+		t.Errorf("not UTF-8: %v", err)
+	}
+}
