@@ -12,8 +12,11 @@ VM_PACKAGES := qemu-system-x86:qemu-system-x86_64 busybox-static:/bin/busybox cp
 # Packages whose tests need root: kernel tests (layer 4) and the lab (layer 5).
 ROOT_TESTS := ./bpf/... ./agent/... ./test/netlab/... ./test/demo/...
 
+# Modules of their own, whose dependencies are not the product's.
+MODULES := deploy/images
+
 .DEFAULT_GOAL := help
-.PHONY: help deps build build-lab demo test test-unit test-root test-vm lint fmt generate check fuzz bench clean
+.PHONY: help deps build build-lab images demo test test-unit test-root test-vm lint fmt generate check fuzz bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +29,7 @@ test: deps test-unit test-root ## everything that one machine can prove: layers 
 test-unit: ## layers 1 to 3 and the architecture rules, with the race detector
 	CGO_ENABLED=1 go test -race -count=1 -timeout 15m $$(go list ./... | grep -vE '/(bpf/tests|agent/datapath|test/netlab|test/demo)(/|$$)')
 	go test -count=1 -run '^TestIdleMemory$$' ./ztunnel # skips under the race detector
+	@for m in $(MODULES); do echo "go test $$m"; go -C $$m test -count=1 ./... || exit 1; done
 
 test-root: build-lab ## layers 4 and 5: kernel programs and the lab (root)
 	@test/preflight.sh
@@ -46,6 +50,9 @@ build-lab: build ## the programs, the lab's helpers and the CNI plugins it chain
 	go build -trimpath -o $(BIN)/labprog ./test/programs
 	GOBIN=$(CURDIR)/$(CNI) go install -trimpath $(addprefix github.com/containernetworking/plugins/plugins/,$(addsuffix @v1.9.1,main/ptp ipam/host-local))
 
+images: ## OCI images of agent, ztunnel and controller in build/images, no Docker needed (IMAGES="--push --hub HOST/PATH --tag TAG")
+	go -C deploy/images run . --source $(CURDIR) --out $(CURDIR)/build/images $(IMAGES)
+
 deps: ## install the Debian packages that are missing
 	@test/deps.sh $(PACKAGES)
 
@@ -55,6 +62,7 @@ generate: ## rebuild eBPF objects and protobuf code (CI diffs the result)
 lint: ## vet, staticcheck, formatting
 	go vet ./...
 	go tool staticcheck ./...
+	@for m in $(MODULES); do echo "go vet $$m"; go -C $$m vet ./... || exit 1; done
 	@out=$$(git ls-files '*.go' | grep -vE '(\.pb|_bpfel|_bpfeb)\.go$$' | xargs go tool gofumpt -l); [ -z "$$out" ] || { echo "not gofumpt'ed: $$out"; exit 1; }
 
 fmt: ## format the Go code

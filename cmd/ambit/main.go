@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
+	"runtime"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -16,6 +16,7 @@ import (
 	"github.com/ambit-mesh/ambit/cmd/ambit/lab"
 	"github.com/ambit-mesh/ambit/cmd/ambit/why"
 	"github.com/ambit-mesh/ambit/cmd/ambit/ztunnelconfig"
+	"github.com/ambit-mesh/ambit/cmd/internal/release"
 )
 
 func main() {
@@ -45,11 +46,8 @@ func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				return errors.New("this program carries no build information")
-			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ambit", info.Main.Version, info.GoVersion)
+			version, revision := release.Version()
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), "ambit", version, revision, runtime.Version())
 			return err
 		},
 	}

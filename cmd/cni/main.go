@@ -2,17 +2,13 @@
 package main
 
 import (
-	"runtime/debug"
-
 	"github.com/ambit-mesh/ambit/agent/cni"
+	"github.com/ambit-mesh/ambit/cmd/internal/release"
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/version"
 )
 
 func main() {
-	build := "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		build = info.Main.Version
-	}
-	skel.PluginMainFuncs(cni.Plugin(), version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"), "ambit-cni "+build)
+	v, _ := release.Version()
+	skel.PluginMainFuncs(cni.Plugin(), version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"), "ambit-cni "+v)
 }

@@ -8,13 +8,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ambit-mesh/ambit/cmd/internal/logging"
+	"github.com/ambit-mesh/ambit/cmd/internal/release"
 	"github.com/ambit-mesh/ambit/controller"
 	"github.com/ambit-mesh/ambit/controller/auth"
 )
@@ -29,7 +29,8 @@ func main() {
 }
 
 func command(stdout, stderr io.Writer) *cobra.Command {
-	cfg := controller.Config{Version: version()}
+	var cfg controller.Config
+	cfg.Version, _ = release.Version()
 	var logs logging.Flags
 	cmd := &cobra.Command{
 		Use:           "controller",
@@ -109,11 +110,4 @@ func tokenCommand() *cobra.Command {
 	f.StringVar(&c.Pod, "pod", "", "pod the token is bound to")
 	f.DurationVar(&ttl, "ttl", 12*time.Hour, "lifetime")
 	return cmd
-}
-
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "unknown"
 }

@@ -8,9 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"strings"
 
+	"github.com/ambit-mesh/ambit/cmd/internal/release"
 	"github.com/ambit-mesh/ambit/controller/client"
 	"github.com/ambit-mesh/ambit/ztunnel"
 	"github.com/ambit-mesh/ambit/ztunnel/inpod"
@@ -33,7 +33,7 @@ func (o *options) config(environ []string, out io.Writer) (ztunnel.Config, error
 		Limits:              inpod.Limits{Connections: o.Connections, Handshakes: o.Handshakes},
 		RequireUnprivileged: o.RequireUnprivileged, Level: new(slog.LevelVar), Settings: o, IstioVersion: istioVersion,
 	}
-	cfg.Version, cfg.Revision = build()
+	cfg.Version, cfg.Revision = release.Version()
 	var err error
 	if o.IP != "" {
 		cfg.IP, err = netip.ParseAddr(o.IP)
@@ -105,19 +105,4 @@ func nameserver(text string) (netip.AddrPort, error) {
 		return a, fmt.Errorf("nameserver %q: neither an address nor address:port", text)
 	}
 	return a, nil
-}
-
-// build is what the binary was built from.
-func build() (version, revision string) {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown", "unknown"
-	}
-	version, revision = info.Main.Version, "unknown"
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			revision = s.Value
-		}
-	}
-	return version, revision
 }
