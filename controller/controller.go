@@ -49,6 +49,8 @@ type Config struct {
 	NodeAccounts []string // that may ask for other identities, and for configuration
 	DefaultTTL   time.Duration
 	MaxTTL       time.Duration
+	RootOverlap  time.Duration // how long two roots are trusted before and after the new one signs; certificates live no longer
+	RootSettle   time.Duration // added to it: how long replicas and nodes may be behind
 
 	Translate translate.Settings
 	Version   string
@@ -74,6 +76,12 @@ func (c Config) Defaults() Config {
 	}
 	if c.MaxTTL == 0 {
 		c.MaxTTL = 90 * 24 * time.Hour
+	}
+	if c.RootOverlap == 0 {
+		c.RootOverlap = c.MaxTTL
+	}
+	if c.RootSettle == 0 {
+		c.RootSettle = time.Hour
 	}
 	root := c.Translate.RootNamespace
 	if len(c.ServerNames) == 0 {
@@ -115,7 +123,7 @@ func Run(ctx context.Context, cfg Config) error {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := newMetrics(reg, cfg.Log, cfg.Version)
 
-	authority, err := openAuthority(cfg)
+	authority, err := openAuthority(ctx, cfg, ca.NewFolder(cfg.CADir), reg)
 	if err != nil {
 		return err
 	}
@@ -124,12 +132,17 @@ func Run(ctx context.Context, cfg Config) error {
 			return fmt.Errorf("root certificate: %w", err)
 		}
 	}
+	ca.RegisterExpiry(reg, authority.Expiry, time.Now)
 	verifier, err := openVerifier(cfg.TokenKeys)
 	if err != nil {
 		return err
 	}
 
-	residents := newResidents()
+	calls := auth.Calls{
+		Tokens: auth.Chain{{Name: "lab token", Authenticator: verifier}}, Certificates: auth.NewCertificates(cfg.Translate.TrustDomain, authority.Roots, time.Now),
+	}
+
+	residents := newResidents(cfg.NodeAccounts)
 	table := xds.NewTable()
 	problems := &problemBoard{log: cfg.Log, metric: m.problems}
 	src, statuses, err := openSource(cfg, problems)
@@ -146,7 +159,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	clients := newConns(lis.grpc, maxConns, m)
 	xs := xds.New(xds.Config{
-		Table: table, Auth: verifier, Log: cfg.Log, Metrics: xm, HangUp: clients.hangUp,
+		Table: table, Auth: calls, Log: cfg.Log, Metrics: xm, HangUp: clients.hangUp,
 		Admit: func(c auth.Caller) error {
 			if !slices.Contains(cfg.NodeAccounts, c.Account()) {
 				return fmt.Errorf("%s is not one of the accounts that may read the configuration", c.Account())
@@ -155,11 +168,11 @@ func Run(ctx context.Context, cfg Config) error {
 		},
 	})
 	cs := ca.New(ca.Config{
-		Auth: verifier, Signer: authority, Residents: residents, TrustDomain: cfg.Translate.TrustDomain, NodeAccounts: cfg.NodeAccounts,
-		DefaultTTL: cfg.DefaultTTL, MaxTTL: cfg.MaxTTL, Log: cfg.Log, Metrics: ca.NewMetrics(reg, authority.Expiry, time.Now),
+		Auth: calls, Signer: authority, Residents: residents, TrustDomain: cfg.Translate.TrustDomain, NodeAccounts: cfg.NodeAccounts,
+		DefaultTTL: cfg.DefaultTTL, MaxTTL: cfg.MaxTTL, Log: cfg.Log, Metrics: ca.NewMetrics(reg), Now: time.Now,
 	})
 
-	grpcServer := newGRPC(newServingCert(authority, cfg.ServerNames, time.Now), m, xs, cs)
+	grpcServer := newGRPC(newServingCert(authority, cfg.ServerNames, cfg.Log, time.Now), m, xs, cs)
 	pub := newHTTP(publicHandler(ready, reg, cfg.Version))
 	dbg := newHTTP(debugHandler(ready, line, xs, problems, cfg, reg))
 
@@ -176,6 +189,11 @@ func Run(ctx context.Context, cfg Config) error {
 	})()
 	group.Go(func() error { return runSource(gctx, src, line) })
 	group.Go(func() error { return line.writeStatuses(gctx, statuses) })
+	group.Go(func() error { return authority.Run(gctx) })
+	group.Go(func() error { return lead(gctx, authority, inRootFile(cfg)) })
+	if cfg.RootFile != "" {
+		group.Go(func() error { return keepRootFile(gctx, cfg, authority) })
+	}
 	group.Go(func() error { defer finish(); return serveGRPC(serving, grpcServer, clients, xs) })
 	group.Go(func() error { return serveHTTP(gctx, pub, lis.http) })
 	if lis.debug != nil {
@@ -200,13 +218,6 @@ func runSource(ctx context.Context, src source.Source, line *pipeline) error {
 		return fmt.Errorf("source: %w", err)
 	}
 	return nil
-}
-
-func openAuthority(cfg Config) (*ca.Authority, error) {
-	if cfg.CACerts != "" {
-		return ca.PluggedIn(cfg.CACerts, time.Now)
-	}
-	return ca.SelfSigned(cfg.CADir, cfg.Translate.TrustDomain, time.Now)
 }
 
 // openSource is where objects come from and conditions go to.

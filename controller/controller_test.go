@@ -168,7 +168,7 @@ func (r *running) dial(t *testing.T) *grpc.ClientConn {
 }
 
 func ztunnel(node string) auth.Caller {
-	return auth.Caller{Namespace: "ambit-system", ServiceAccount: "ambit-ztunnel", Node: node, Pod: "ztunnel-x"}
+	return auth.Caller{Namespace: "ambit-system", ServiceAccount: "ambit-ztunnel", Node: node, Pod: "ztunnel-" + node, PodUID: "uid-" + node}
 }
 
 func withToken(ctx context.Context, token string) context.Context {
@@ -275,6 +275,13 @@ metadata: {name: web, namespace: shop}
 spec: {selector: {app: web}, clusterIP: 10.96.0.1, ports: [{name: http, port: 80}]}
 `
 
+// proxies are the node proxies' own pods.
+const proxies = `
+{apiVersion: v1, kind: Pod, metadata: {name: ztunnel-n1, namespace: ambit-system, uid: uid-n1}, spec: {nodeName: n1, serviceAccountName: ambit-ztunnel}}
+---
+{apiVersion: v1, kind: Pod, metadata: {name: ztunnel-n2, namespace: ambit-system, uid: uid-n2}, spec: {nodeName: n2, serviceAccountName: ambit-ztunnel}}
+`
+
 const denyPolicy = `
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -375,6 +382,7 @@ func TestEndToEnd(t *testing.T) {
 
 func TestCertificates(t *testing.T) {
 	r := start(t, t.TempDir())
+	r.write(t, "proxies.yaml", proxies)
 	r.write(t, "world.yaml", world)
 	c := r.connect(t, nil)
 	c.until("the pod", func() bool { return c.addr[webUID] != nil })
@@ -417,6 +425,8 @@ func TestCertificates(t *testing.T) {
 		text    string
 	}{
 		{"other node", ztunnel("n2"), web, web, codes.Unauthenticated, "no pod with identity"},
+		{"replayed after its pod", auth.Caller{Namespace: "ambit-system", ServiceAccount: "ambit-ztunnel", Node: "n1", Pod: "ztunnel-n1", PodUID: "before"}, web, web, codes.Unauthenticated, "which does not run"},
+		{"token without a pod", auth.Caller{Namespace: "ambit-system", ServiceAccount: "ambit-ztunnel", Node: "n1"}, web, web, codes.Unauthenticated, "bound to a pod"},
 		{"not there", ztunnel("n1"), "spiffe://cluster.local/ns/shop/sa/cart", "spiffe://cluster.local/ns/shop/sa/cart", codes.Unauthenticated, "no pod with identity"},
 		{"other mesh", ztunnel("n1"), "spiffe://evil/ns/shop/sa/web", web, codes.Unauthenticated, "trust domain"},
 		{"not a node", auth.Caller{Namespace: "shop", ServiceAccount: "web", Node: "n1"}, web, web, codes.Unauthenticated, "may not ask"},

@@ -78,7 +78,7 @@ func loopback(host string) bool {
 
 func newGRPC(cert *servingCert, m *metrics, xs *xds.Server, cs *ca.Server) *grpc.Server {
 	s := grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(&tls.Config{GetCertificate: cert.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}})),
+		grpc.Creds(credentials.NewTLS(serverTLS(cert))),
 		grpc.ForceServerCodecV2(xds.Codec()),
 		grpc.MaxRecvMsgSize(maxReceive),
 		grpc.MaxConcurrentStreams(maxStreams),
@@ -96,6 +96,14 @@ func newGRPC(cert *servingCert, m *metrics, xs *xds.Server, cs *ca.Server) *grpc
 	discovery.RegisterAggregatedDiscoveryServiceServer(s, xs)
 	cs.Register(s)
 	return s
+}
+
+// serverTLS asks for a client certificate and does not insist. Package auth checks it, at every call: so that a caller learns
+// why it is refused, which it would not in a handshake.
+func serverTLS(cert *servingCert) *tls.Config {
+	return &tls.Config{
+		GetCertificate: cert.get, ClientAuth: tls.RequestClientCert, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"},
+	}
 }
 
 // recovered keeps one client's request from ending everybody's controller. It is counted, and never expected.

@@ -53,7 +53,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&cfg.Manifests, "manifests", "", "folder of Kubernetes manifests, watched; conditions and problems are written to its status folder (required)")
 	f.StringVar(&cfg.CADir, "ca-dir", "", "folder that keeps the self-signed root, made on first use (required unless --cacerts)")
-	f.StringVar(&cfg.CACerts, "cacerts", "", "folder of a plugged-in authority: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem")
+	f.StringVar(&cfg.CACerts, "cacerts", "", "folder of a plugged-in authority, watched: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem, or tls.crt, tls.key, ca.crt")
 	f.StringVar(&cfg.RootFile, "root-cert-file", "", "file to write the root certificates to, for the nodes")
 	f.StringArrayVar(&cfg.TokenKeys, "token-key", nil, "public key that node tokens are verified with, PEM; may be given several times (required)")
 	f.StringVar(&cfg.GRPC, "grpc-address", d.GRPC, "address for xDS and certificates, TLS")
@@ -63,6 +63,8 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringSliceVar(&cfg.NodeAccounts, "node-account", d.NodeAccounts, "accounts (namespace/name) that are node proxies")
 	f.DurationVar(&cfg.DefaultTTL, "default-cert-ttl", d.DefaultTTL, "lifetime of certificates whose request names none")
 	f.DurationVar(&cfg.MaxTTL, "max-cert-ttl", d.MaxTTL, "longest lifetime a request may name")
+	f.DurationVar(&cfg.RootOverlap, "root-overlap", d.RootOverlap, "how long two self-signed roots are trusted before and after the new one signs; no certificate lives longer")
+	f.DurationVar(&cfg.RootSettle, "root-settle", d.RootSettle, "added to --root-overlap: how long replicas and nodes may be behind")
 	t := &cfg.Translate
 	f.StringVar(&t.ClusterID, "cluster-id", d.Translate.ClusterID, "name of the cluster in workload ids")
 	f.StringVar(&t.Network, "network", "", "network of the cluster's addresses")

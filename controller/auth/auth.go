@@ -1,16 +1,14 @@
-// Package auth answers who is calling: it turns a bearer token into a service account and the node it runs on.
+// Package auth answers who is calling: it turns a bearer token into a service account and the node it runs on, and a client
+// certificate into a service account.
 //
-// It decides nothing about what the caller may do. The controller's xDS and certificate services ask it for every stream and
-// call. Tokens of the lab are verified here; Kubernetes' TokenReview implements the same interface.
+// It decides nothing about what the caller may do. The controller's xDS and certificate services ask Calls for every stream and
+// call. Tokens of the lab are verified here; Kubernetes' TokenReview implements the same interface, and Chain tries several.
 package auth
 
 import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
-
-	"google.golang.org/grpc/metadata"
 )
 
 // Audience is what a token for the mesh's control plane must be meant for.
@@ -43,21 +41,3 @@ type Authenticator interface {
 
 // ErrNoToken says that a call came without a bearer token.
 var ErrNoToken = errors.New("no bearer token")
-
-// FromContext authenticates the caller of a gRPC method by its authorization header.
-func FromContext(ctx context.Context, a Authenticator) (Caller, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	values := md.Get("authorization")
-	if len(values) != 1 {
-		return Caller{}, ErrNoToken
-	}
-	scheme, token, ok := strings.Cut(values[0], " ")
-	if !ok || !strings.EqualFold(scheme, "bearer") {
-		return Caller{}, ErrNoToken
-	}
-	token = strings.TrimSpace(token) // proxies send the token file as it is, newline included
-	if token == "" || len(token) > MaxToken {
-		return Caller{}, ErrNoToken
-	}
-	return a.Authenticate(ctx, token)
-}

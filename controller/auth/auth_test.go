@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -15,7 +14,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
-	"google.golang.org/grpc/metadata"
+
+	"github.com/ambit-mesh/ambit/controller/api/spiffe"
 )
 
 var (
@@ -173,33 +173,8 @@ func TestCreateKey(t *testing.T) {
 	}
 }
 
-type fixed struct{ want string }
-
-func (f fixed) Authenticate(_ context.Context, token string) (Caller, error) {
-	if token != f.want {
-		return Caller{}, ErrNoToken
-	}
-	return node1, nil
-}
-
-func TestFromContext(t *testing.T) {
-	for header, ok := range map[string]bool{"Bearer tok": true, "bearer tok\n": true, "tok": false, "Basic tok": false, "Bearer ": false, "Bearer " + strings.Repeat("x", MaxToken+1): false} {
-		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", header))
-		if _, err := FromContext(ctx, fixed{"tok"}); (err == nil) != ok {
-			t.Errorf("%.20q: %v", header, err)
-		}
-	}
-	two := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer tok", "authorization", "Bearer tok"))
-	if _, err := FromContext(two, fixed{"tok"}); err == nil {
-		t.Error("two tokens")
-	}
-	if _, err := FromContext(t.Context(), fixed{"tok"}); err == nil {
-		t.Error("no metadata")
-	}
-}
-
-// FuzzAuthenticate: no token but the one that was minted is accepted, and none panics.
-func FuzzAuthenticate(f *testing.F) {
+// FuzzToken: no token but the one that was minted is accepted, and none panics.
+func FuzzToken(f *testing.F) {
 	key := edKey(f)
 	good, err := Mint(key, node1, time.Hour, epoch)
 	if err != nil {
@@ -215,6 +190,40 @@ func FuzzAuthenticate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string) {
 		if got, err := v.Authenticate(t.Context(), token); err == nil && got != node1 {
 			t.Fatalf("%q is %v", token, got)
+		}
+	})
+}
+
+// FuzzClaims: whatever a key signed, a caller that comes out of it has the names of one account and makes a valid identity.
+func FuzzClaims(f *testing.F) {
+	key := edKey(f)
+	v, err := NewVerifier([]crypto.PublicKey{key.Public()}, at(0))
+	if err != nil {
+		f.Fatal(err)
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: key}, nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"iss":"ambit-lab","sub":"system:serviceaccount:a:b","aud":["istio-ca"],"exp":1700003600,"kubernetes.io":{"namespace":"a","serviceaccount":{"name":"b"},"pod":{"name":"p","uid":"u"},"node":{"name":"n"}}}`))
+	f.Add([]byte(`{"iss":"ambit-lab","sub":"system:serviceaccount:a/..:b","aud":"istio-ca","exp":1700003600,"kubernetes.io":{"namespace":"a/..","serviceaccount":{"name":"b"}}}`))
+	f.Add([]byte(`{"exp":-1,"aud":{},"kubernetes.io":[]}`))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		signed, err := signer.Sign(payload)
+		if err != nil {
+			t.Skip()
+		}
+		token, err := signed.CompactSerialize()
+		if err != nil {
+			t.Skip()
+		}
+		got, err := v.Authenticate(t.Context(), token)
+		if err != nil {
+			return
+		}
+		id := spiffe.ID{TrustDomain: "td", Namespace: got.Namespace, ServiceAccount: got.ServiceAccount}
+		if err := id.Validate(); err != nil || strings.ContainsAny(got.Node+got.Pod, "/ \n") {
+			t.Fatalf("%s: %+v %v", payload, got, err)
 		}
 	})
 }

@@ -1,85 +1,35 @@
 package ca
 
 import (
-	"bytes"
+	"context"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/big"
-	"os"
-	"path/filepath"
+	"net/url"
 	"time"
+
+	"github.com/ambit-mesh/ambit/controller/api/spiffe"
 )
 
-// Files of an authority's folder; the names are those of Istio's Secrets istio-ca-secret and cacerts.
-const (
-	fileCert  = "ca-cert.pem"
-	fileKey   = "ca-key.pem"
-	fileChain = "cert-chain.pem"
-	fileRoot  = "root-cert.pem"
-)
+// backdate is how far before now a certificate is valid already, for clocks that are behind (Istio's figure).
+const backdate = 2 * time.Minute
 
-// rootLifetime is that of a self-signed root.
-const rootLifetime = 10 * 365 * 24 * time.Hour
-
-// SelfSigned opens the root kept in dir, and makes one if there is none. The key is readable by its owner only.
-func SelfSigned(dir, trustDomain string, now func() time.Time) (*Authority, error) {
-	if _, err := os.Stat(filepath.Join(dir, fileKey)); errors.Is(err, fs.ErrNotExist) {
-		if err := createRoot(dir, trustDomain, now()); err != nil {
-			return nil, fmt.Errorf("self-signed root: %w", err)
-		}
-	}
-	cert, err := os.ReadFile(filepath.Join(dir, fileCert))
-	if err != nil {
-		return nil, fmt.Errorf("self-signed root: %w", err)
-	}
-	return open(dir, cert, cert, now)
-}
-
-// PluggedIn opens an authority that someone else made: ca-cert.pem, ca-key.pem, root-cert.pem and, if the signing certificate
-// is not itself signed by a root, cert-chain.pem.
-func PluggedIn(dir string, now func() time.Time) (*Authority, error) {
-	roots, err := os.ReadFile(filepath.Join(dir, fileRoot))
-	if err != nil {
-		return nil, fmt.Errorf("plugged-in authority: %w", err)
-	}
-	chain, err := os.ReadFile(filepath.Join(dir, fileChain))
-	if errors.Is(err, fs.ErrNotExist) {
-		chain, err = os.ReadFile(filepath.Join(dir, fileCert))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("plugged-in authority: %w", err)
-	}
-	return open(dir, chain, roots, now)
-}
-
-// open reads certificate and key from dir and holds them against the chain and the roots.
-func open(dir string, chain, roots []byte, now func() time.Time) (*Authority, error) {
-	certPEM, err := os.ReadFile(filepath.Join(dir, fileCert))
-	if err != nil {
-		return nil, fmt.Errorf("authority: %w", err)
-	}
-	keyPEM, err := os.ReadFile(filepath.Join(dir, fileKey))
-	if err != nil {
-		return nil, fmt.Errorf("authority: %w", err)
-	}
-	a, err := NewAuthority(certPEM, keyPEM, chain, roots, now)
-	if err != nil {
-		return nil, fmt.Errorf("authority in %s: %w", dir, err)
-	}
-	return a, nil
+// Authority signs with a key of its own. It is immutable: SelfSigned and PluggedIn replace the one they have.
+type Authority struct {
+	cert          *x509.Certificate
+	key           crypto.Signer
+	chain         []*x509.Certificate // from the signing certificate to its root
+	intermediates [][]byte            // from the signing certificate upwards, without roots
+	trusted       []*x509.Certificate
+	roots         []byte // trusted, as given
+	now           func() time.Time
 }
 
 // NewAuthority makes an authority of PEM texts. chain holds the intermediates from the signing certificate upwards, with or
-// without the roots.
+// without the signing certificate and the roots; it may be empty. roots is the bundle that clients are to trust.
 func NewAuthority(certPEM, keyPEM, chain, roots []byte, now func() time.Time) (*Authority, error) {
 	certs, err := parseCerts(certPEM)
 	if err != nil {
@@ -93,133 +43,123 @@ func NewAuthority(certPEM, keyPEM, chain, roots []byte, now func() time.Time) (*
 	if pub, ok := cert.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(key.Public()) {
 		return nil, errors.New("signing key is not that of the signing certificate")
 	}
-	rootCerts, err := parseCerts(roots)
-	if err != nil {
-		return nil, fmt.Errorf("roots: %w", err)
+	if no := checkKey(key.Public()); no != nil {
+		return nil, fmt.Errorf("signing key: %w", no)
 	}
-	chainCerts, err := parseCerts(chain)
-	if err != nil {
-		return nil, fmt.Errorf("chain: %w", err)
-	}
-	a := &Authority{cert: cert, key: key, roots: roots, now: now}
-	pool, inter := x509.NewCertPool(), x509.NewCertPool()
-	isRoot := map[string]bool{}
-	for _, r := range rootCerts {
-		pool.AddCert(r)
-		isRoot[string(r.Raw)] = true
-	}
-	if !isRoot[string(cert.Raw)] && !bytes.Equal(chainCerts[0].Raw, cert.Raw) {
-		chainCerts = append([]*x509.Certificate{cert}, chainCerts...)
-	}
-	for _, c := range chainCerts {
-		if !isRoot[string(c.Raw)] {
-			inter.AddCert(c)
-			a.intermediates = append(a.intermediates, pemCert(c.Raw))
-		}
-	}
-	if !cert.IsCA {
+	if !cert.IsCA || cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageCertSign == 0 {
 		return nil, errors.New("signing certificate is not that of an authority")
 	}
-	opts := x509.VerifyOptions{Roots: pool, Intermediates: inter, CurrentTime: now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
-	if _, err := cert.Verify(opts); err != nil {
+	a := &Authority{cert: cert, key: key, roots: roots, now: now}
+	if a.trusted, err = parseCerts(roots); err != nil {
+		return nil, fmt.Errorf("roots: %w", err)
+	}
+	between := certs
+	if len(chain) > 0 {
+		more, err := parseCerts(chain)
+		if err != nil {
+			return nil, fmt.Errorf("chain: %w", err)
+		}
+		between = append(between, more...)
+	}
+	if a.chain, err = longest(cert, a.trusted, between, now()); err != nil {
 		return nil, fmt.Errorf("signing certificate: %w", err)
+	}
+	for _, c := range a.chain[:len(a.chain)-1] {
+		a.intermediates = append(a.intermediates, pemCert(c.Raw))
 	}
 	return a, nil
 }
 
-// createRoot makes key and certificate. The key is written last: as long as there is none, the next start begins anew.
-func createRoot(dir, trustDomain string, now time.Time) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+// longest is the chain from cert to one of the roots that stays valid longest.
+func longest(cert *x509.Certificate, roots, between []*x509.Certificate, now time.Time) ([]*x509.Certificate, error) {
+	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}
+	for _, c := range roots {
+		opts.Roots.AddCert(c)
+	}
+	for _, c := range between {
+		opts.Intermediates.AddCert(c)
+	}
+	chains, err := cert.Verify(opts)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	best := chains[0]
+	for _, c := range chains[1:] {
+		if earliest(c).After(earliest(best)) {
+			best = c
+		}
+	}
+	return best, nil
+}
+
+// earliest is when the first of the certificates ends.
+func earliest(certs []*x509.Certificate) time.Time {
+	end := certs[0].NotAfter
+	for _, c := range certs[1:] {
+		if c.NotAfter.Before(end) {
+			end = c.NotAfter
+		}
+	}
+	return end
+}
+
+// Roots is the bundle that clients are to trust, PEM.
+func (a *Authority) Roots() []byte { return a.roots }
+
+// Expiry is when the root ends and when the chain does, root included: from then on nothing can be signed.
+func (a *Authority) Expiry() (root, chain time.Time) {
+	return a.chain[len(a.chain)-1].NotAfter, earliest(a.chain)
+}
+
+// due reports that less than the given part of the chain's life is left, and how much.
+func (a *Authority) due(now time.Time, part float64) (time.Duration, bool) {
+	_, end := a.Expiry()
+	left := end.Sub(now)
+	return left, float64(left) < part*float64(end.Sub(a.cert.NotBefore))
+}
+
+// Sign makes a certificate that ends when asked for, or when the first certificate of the chain does.
+func (a *Authority) Sign(_ context.Context, r Request) (Chain, error) {
+	now := a.now()
+	_, end := a.Expiry()
+	if !now.Before(end) {
+		return Chain{}, fmt.Errorf("signing certificate or one above it expired at %s", end.Format(time.RFC3339))
+	}
+	if r.Lifetime <= 0 {
+		return Chain{}, fmt.Errorf("lifetime of %s", r.Lifetime)
 	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
 	if err != nil {
-		return err
+		return Chain{}, fmt.Errorf("serial number: %w", err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{Organization: []string{trustDomain}, CommonName: "Ambit root"},
-		NotBefore: now.Add(-backdate), NotAfter: now.Add(rootLifetime),
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, BasicConstraintsValid: true, IsCA: true,
+		SerialNumber:          serial,
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              now.Add(r.Lifetime),
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		BasicConstraintsValid: true,
+		DNSNames:              r.DNSNames,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return err
+	if template.NotAfter.After(end) {
+		template.NotAfter = end
 	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, fileCert), pemCert(der), 0o644); err != nil {
-		return err
-	}
-	return WriteFile(filepath.Join(dir, fileKey), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600)
-}
-
-// WriteFile replaces a file whole or not at all.
-func WriteFile(path string, data []byte, mode fs.FileMode) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err := errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
-}
-
-func parseCerts(data []byte) ([]*x509.Certificate, error) {
-	var out []*x509.Certificate
-	for {
-		var block *pem.Block
-		if block, data = pem.Decode(data); block == nil {
-			break
+	if r.ID != (spiffe.ID{}) {
+		if err := r.ID.Validate(); err != nil {
+			return Chain{}, err
 		}
-		if block.Type != "CERTIFICATE" {
-			continue
-		}
-		c, err := x509.ParseCertificate(block.Bytes)
+		uri, err := url.Parse(r.ID.String())
 		if err != nil {
-			return nil, err
+			return Chain{}, fmt.Errorf("identity: %w", err)
 		}
-		out = append(out, c)
+		template.URIs = []*url.URL{uri} // with an empty subject, crypto/x509 marks the names critical
 	}
-	if len(out) == 0 {
-		return nil, errors.New("no certificate")
+	if len(template.URIs)+len(template.DNSNames) == 0 {
+		return Chain{}, errors.New("certificate without a name")
 	}
-	return out, nil
-}
-
-// parseKey reads the forms in which Istio and openssl write keys.
-func parseKey(data []byte) (crypto.Signer, error) {
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return nil, errors.New("signing key: not PEM")
-	}
-	var key any
-	var err error
-	switch block.Type {
-	case "EC PRIVATE KEY":
-		key, err = x509.ParseECPrivateKey(block.Bytes)
-	case "RSA PRIVATE KEY":
-		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
-	default:
-		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
-	}
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, r.Key, a.key)
 	if err != nil {
-		return nil, fmt.Errorf("signing key: %w", err)
+		return Chain{}, fmt.Errorf("sign certificate: %w", err)
 	}
-	switch k := key.(type) {
-	case *ecdsa.PrivateKey:
-		return k, nil
-	case *rsa.PrivateKey:
-		return k, nil
-	default:
-		return nil, fmt.Errorf("signing key of type %T: want ECDSA or RSA", key)
-	}
+	return Chain{Leaf: pemCert(der), Intermediates: a.intermediates, Roots: a.roots}, nil
 }

@@ -1,12 +1,15 @@
 // Package ca answers who may hold which certificate, and signs it.
 //
-// decide and checkCSR are the pure decisions; Authority is the signer on disk; Server is the gRPC shell,
-// istio.v1.auth.IstioCertificateService. Tokens are checked by controller/auth, and which pod runs where is asked through
+// decide and checkCSR are the pure decisions, Server is the gRPC shell, istio.v1.auth.IstioCertificateService. Signer makes the
+// certificates: SelfSigned with a root kept in a Store and replaced in time (Rotation decides, purely), PluggedIn with files of
+// someone else's, or an external one. Callers are authenticated by controller/auth, and which pod runs where is asked through
 // Residents. Everything exported is safe for concurrent use. Private keys of workloads never come here.
 package ca
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -20,7 +23,7 @@ import (
 
 // Config is what a Server needs.
 type Config struct {
-	Auth        auth.Authenticator
+	Auth        auth.Calls
 	Signer      Signer
 	Residents   Residents
 	TrustDomain string
@@ -30,13 +33,22 @@ type Config struct {
 	MaxTTL       time.Duration
 	Log          *slog.Logger
 	Metrics      *Metrics
+	Now          func() time.Time
 }
 
 // Server issues certificates.
-type Server struct{ cfg Config }
+type Server struct {
+	cfg Config
+	log refusalLog
+}
+
+// signTimeout bounds one signature; external signers take their time.
+const signTimeout = 10 * time.Second
 
 // New makes a server.
-func New(cfg Config) *Server { return &Server{cfg: cfg} }
+func New(cfg Config) *Server {
+	return &Server{cfg: cfg, log: refusalLog{log: cfg.Log, now: cfg.Now}}
+}
 
 // Register serves CreateCertificate at r. It is registered as a stream of one message each way, which is the same on the wire,
 // because gRPC reads the whole message of a plain call before it asks us: so a caller is known before its message is read.
@@ -55,7 +67,7 @@ func (s *Server) Register(r grpc.ServiceRegistrar) {
 
 func (s *Server) serve(st grpc.ServerStream) error {
 	s.cfg.Metrics.requests.Inc()
-	caller, err := auth.FromContext(st.Context(), s.cfg.Auth)
+	caller, err := s.cfg.Auth.Authenticate(st.Context())
 	if err != nil {
 		return s.refused(caller, "", codes.Unauthenticated, "request authenticate failure: ", refuse(ReasonUnauthenticated, "%v", err))
 	}
@@ -80,7 +92,7 @@ func (s *Server) create(ctx context.Context, caller auth.Caller, req *ca.IstioCe
 	if no != nil {
 		return nil, s.refused(caller, asked.GetStringValue(), codes.Unauthenticated, "request impersonation authentication failure: ", no)
 	}
-	key, no := checkCSR(req.GetCsr(), id)
+	csr, no := checkCSR(req.GetCsr(), id)
 	if no != nil {
 		return nil, s.refused(caller, id.String(), codes.InvalidArgument, "CSR signing error: ", no)
 	}
@@ -88,9 +100,13 @@ func (s *Server) create(ctx context.Context, caller auth.Caller, req *ca.IstioCe
 	if no != nil {
 		return nil, s.refused(caller, id.String(), codes.InvalidArgument, "CSR signing error: ", no)
 	}
-	chain, err := s.cfg.Signer.Sign(ctx, Request{Key: key, ID: id, Lifetime: ttl})
+	chain, err := s.sign(ctx, Request{CSR: csr.Raw, Key: csr.PublicKey, ID: id, Lifetime: ttl})
 	if err != nil {
-		return nil, s.refused(caller, id.String(), codes.Internal, "CSR signing error: ", refuse(ReasonSigning, "%v", err))
+		code := codes.Internal
+		if errors.Is(err, ErrRetry) {
+			code = codes.Unavailable
+		}
+		return nil, s.refused(caller, id.String(), code, "CSR signing error: ", refuse(ReasonSigning, "%v", err))
 	}
 	s.cfg.Metrics.issued.Inc()
 	s.cfg.Log.Debug("certificate issued", "caller", caller, "identity", id.String(), "ttl", ttl)
@@ -102,12 +118,29 @@ func (s *Server) create(ctx context.Context, caller auth.Caller, req *ca.IstioCe
 	return out, nil
 }
 
+// sign asks the signer, and checks what it gives: a signer of another's may be wrong.
+func (s *Server) sign(ctx context.Context, r Request) (Chain, error) {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
+	defer cancel()
+	chain, err := s.cfg.Signer.Sign(ctx, r)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return Chain{}, fmt.Errorf("%w: %w", ErrRetry, err)
+	}
+	if err != nil {
+		return Chain{}, err
+	}
+	if err := chain.Check(r, s.cfg.Now()); err != nil {
+		return Chain{}, fmt.Errorf("signer's answer: %w", err)
+	}
+	return chain, nil
+}
+
 // refused logs and counts a refusal, and tells the caller why.
 func (s *Server) refused(caller auth.Caller, identity string, code codes.Code, prefix string, why *refusal) error {
 	s.cfg.Metrics.refused(why.reason)
 	if len(identity) > 256 {
 		identity = identity[:256]
 	}
-	s.cfg.Log.Warn("certificate refused", "caller", caller, "identity", identity, "reason", string(why.reason), "detail", why.text)
+	s.log.write(caller, identity, why)
 	return status.Error(code, prefix+why.text)
 }

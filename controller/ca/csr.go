@@ -19,9 +19,9 @@ const (
 	minRSA, maxRSA = 2048, 4096
 )
 
-// checkCSR reads a PEM certificate request and returns its key. The caller must have proved possession of the key, and may
+// checkCSR reads a PEM certificate request. The caller must have proved possession of the key, and may
 // state no name but the one that was granted.
-func checkCSR(text string, granted spiffe.ID) (crypto.PublicKey, *refusal) {
+func checkCSR(text string, granted spiffe.ID) (*x509.CertificateRequest, *refusal) {
 	if len(text) > maxCSR {
 		return nil, refuse(ReasonBadCSR, "certificate request of %d bytes: want at most %d", len(text), maxCSR)
 	}
@@ -48,7 +48,7 @@ func checkCSR(text string, granted spiffe.ID) (crypto.PublicKey, *refusal) {
 	if len(csr.URIs) != 1 || csr.URIs[0].String() != granted.String() {
 		return nil, refuse(ReasonBadCSR, "certificate request names %d URIs; want exactly %s", len(csr.URIs), granted)
 	}
-	return csr.PublicKey, nil
+	return csr, nil
 }
 
 func checkKey(key crypto.PublicKey) *refusal {

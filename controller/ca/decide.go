@@ -12,6 +12,9 @@ import (
 type Residents interface {
 	// Runs reports whether a pod of that service account, not ended, is assigned to the node.
 	Runs(node, namespace, serviceAccount string) bool
+	// Proxy is the node on which a pod of one of the node accounts runs that is known by this name and uid and has not ended;
+	// ok is false if there is none, or if it is of another service account.
+	Proxy(namespace, serviceAccount, pod, uid string) (node string, ok bool)
 }
 
 // Reason is why a certificate was refused. The set is the label of the metric.
@@ -22,7 +25,10 @@ const (
 	ReasonUnauthenticated Reason = "unauthenticated"    // no token, or none that verifies
 	ReasonMalformed       Reason = "malformed_identity" // what was asked for is no identity
 	ReasonNotTrusted      Reason = "not_a_node_account" // the caller may not ask for others
-	ReasonNoNode          Reason = "no_node"            // the caller's token does not say where it runs
+	ReasonNoPod           Reason = "no_pod"             // the caller did not show a token that is bound to a pod
+	ReasonNoNode          Reason = "no_node"            // the caller's pod has no node yet
+	ReasonCallerGone      Reason = "caller_gone"        // the caller's pod is not there, has ended, or is another by that name
+	ReasonCallerElsewhere Reason = "caller_elsewhere"   // the caller's token names a node that its pod does not run on
 	ReasonTrustDomain     Reason = "trust_domain"       // of another mesh
 	ReasonNotResident     Reason = "not_on_node"        // nothing with that identity runs there
 	ReasonBadCSR          Reason = "bad_csr"
@@ -59,14 +65,33 @@ func decide(caller auth.Caller, impersonated, trustDomain string, nodeAccounts [
 	if !slices.Contains(nodeAccounts, caller.Account()) {
 		return spiffe.ID{}, refuse(ReasonNotTrusted, "%s may not ask for other identities", caller.Account())
 	}
-	if caller.Node == "" {
-		return spiffe.ID{}, refuse(ReasonNoNode, "the token of %s is not bound to a node", caller.Account())
-	}
 	if id.TrustDomain != trustDomain {
 		return spiffe.ID{}, refuse(ReasonTrustDomain, "trust domain of %s: this mesh is %s", id, trustDomain)
 	}
-	if !residents.Runs(caller.Node, id.Namespace, id.ServiceAccount) {
-		return spiffe.ID{}, refuse(ReasonNotResident, "no pod with identity %s runs on node %s", id, caller.Node)
+	node, no := callerNode(caller, residents)
+	if no != nil {
+		return spiffe.ID{}, no
+	}
+	if !residents.Runs(node, id.Namespace, id.ServiceAccount) {
+		return spiffe.ID{}, refuse(ReasonNotResident, "no pod with identity %s runs on node %s", id, node)
 	}
 	return id, nil
+}
+
+// callerNode is where the caller's own pod runs. A token outlives its pod and can be copied: it is worth only as much as the
+// pod that it was made for.
+func callerNode(caller auth.Caller, residents Residents) (string, *refusal) {
+	if caller.Pod == "" || caller.PodUID == "" {
+		return "", refuse(ReasonNoPod, "%s has shown no token that is bound to a pod", caller.Account())
+	}
+	node, ok := residents.Proxy(caller.Namespace, caller.ServiceAccount, caller.Pod, caller.PodUID)
+	switch {
+	case !ok:
+		return "", refuse(ReasonCallerGone, "the token of %s is bound to pod %s with uid %s, which does not run", caller.Account(), caller.Pod, caller.PodUID)
+	case node == "":
+		return "", refuse(ReasonNoNode, "pod %s/%s is not bound to a node", caller.Namespace, caller.Pod)
+	case caller.Node != "" && caller.Node != node:
+		return "", refuse(ReasonCallerElsewhere, "the token of %s names node %s; its pod %s runs on %s", caller.Account(), caller.Node, caller.Pod, node)
+	}
+	return node, nil
 }

@@ -141,6 +141,20 @@ func (f *Folder) redo() error {
 	return nil
 }
 
+// WriteFile replaces a file whole or not at all.
+func WriteFile(path string, data []byte, mode fs.FileMode) error {
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".tmp-*") // 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err := errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}
+
 // locked runs what under the folder's lock, which ends with the process at the latest.
 func (f *Folder) locked(what func() error) error {
 	lock, err := os.OpenFile(filepath.Join(f.dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)

@@ -1,26 +1,22 @@
 package ca
 
 import (
-	"time"
-
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Metrics are the service's. Names that Istio has are Istio's.
 type Metrics struct {
-	requests    prometheus.Counter
-	issued      prometheus.Counter
-	authFailed  prometheus.Counter
-	csrFailed   prometheus.Counter
-	idFailed    prometheus.Counter
-	signFailed  *prometheus.CounterVec
-	refusals    *prometheus.CounterVec
-	rootExpiry  prometheus.GaugeFunc
-	rootSeconds prometheus.GaugeFunc
+	requests   prometheus.Counter
+	issued     prometheus.Counter
+	authFailed prometheus.Counter
+	csrFailed  prometheus.Counter
+	idFailed   prometheus.Counter
+	signFailed *prometheus.CounterVec
+	refusals   *prometheus.CounterVec
 }
 
-// NewMetrics makes and registers them. expiry is when the signing certificate ends.
-func NewMetrics(reg prometheus.Registerer, expiry func() time.Time, now func() time.Time) *Metrics {
+// NewMetrics makes and registers them.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -36,14 +32,8 @@ func NewMetrics(reg prometheus.Registerer, expiry func() time.Time, now func() t
 		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ambit_controller_certificates_refused_total", Help: "Certificate requests refused, by reason. The log says whose.",
 		}, []string{"reason"}),
-		rootExpiry: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "citadel_server_root_cert_expiry_timestamp", Help: "When the signing certificate ends, in Unix seconds.",
-		}, func() float64 { return float64(expiry().Unix()) }),
-		rootSeconds: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "citadel_server_root_cert_expiry_seconds", Help: "Seconds until the signing certificate ends. Below a month: replace it.",
-		}, func() float64 { return expiry().Sub(now()).Seconds() }),
 	}
-	reg.MustRegister(m.requests, m.issued, m.authFailed, m.csrFailed, m.idFailed, m.signFailed, m.refusals, m.rootExpiry, m.rootSeconds)
+	reg.MustRegister(m.requests, m.issued, m.authFailed, m.csrFailed, m.idFailed, m.signFailed, m.refusals)
 	return m
 }
 
@@ -53,7 +43,7 @@ func (m *Metrics) refused(r Reason) {
 	case ReasonMalformed:
 		m.idFailed.Inc()
 		m.authFailed.Inc()
-	case ReasonUnauthenticated, ReasonNotTrusted, ReasonNoNode, ReasonTrustDomain, ReasonNotResident:
+	case ReasonUnauthenticated, ReasonNotTrusted, ReasonNoNode, ReasonNoPod, ReasonCallerGone, ReasonCallerElsewhere, ReasonTrustDomain, ReasonNotResident:
 		m.authFailed.Inc()
 	case ReasonBadCSR:
 		m.csrFailed.Inc()

@@ -1,103 +1,114 @@
 package ca
 
 import (
+	"bytes"
 	"context"
 	"crypto"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net/url"
 	"time"
 
 	"github.com/ambit-mesh/ambit/controller/api/spiffe"
 )
 
-// backdate is how far before now a certificate is valid already, for clocks that are behind (Istio's figure).
-const backdate = 2 * time.Minute
-
-// Request is a certificate to be made.
+// Request is a certificate to be made. Who may have it was decided before.
 type Request struct {
-	Key      crypto.PublicKey
-	ID       spiffe.ID // of a workload; zero for a server certificate
-	DNSNames []string  // of a server certificate
-	Lifetime time.Duration
+	// CSR is the request (PKCS #10, DER) in which the key's owner proves to have it. It states the names and no others. Signers
+	// that make certificates of requests (cert-manager, Vault) pass it on; its signature has been checked.
+	CSR      []byte
+	Key      crypto.PublicKey // the request's
+	ID       spiffe.ID        // of a workload; zero for a server certificate
+	DNSNames []string         // of a server certificate
+	Lifetime time.Duration    // positive; a signer may give less, never more
 }
 
-// Chain is a certificate as PEM blocks: the leaf, the intermediates, and last all roots in one.
+// Chain is a certificate as PEM blocks: the leaf, the intermediates from its issuer upwards, and last all roots in one.
 type Chain struct {
 	Leaf          []byte
 	Intermediates [][]byte
 	Roots         []byte
 }
 
-// Signer makes certificates. It is safe for concurrent use. Authority is the one on disk; an external one (cert-manager, Vault)
-// would implement it too.
+// ErrRetry is in the chain of a signer's error that may be over soon: an external signer that does not answer, say. Callers
+// are told to try again; without it, that the same request would fail again.
+var ErrRetry = errors.New("signer is not available now")
+
+// Signer makes certificates. It is safe for concurrent use. SelfSigned and PluggedIn sign here; an external one (cert-manager,
+// SPIRE, Vault) implements it too, and must pass package signertest. What it gives is checked before it is passed on.
 type Signer interface {
+	// Sign makes a certificate for the key that states the request's names and no others, for client and server
+	// authentication, not beyond the lifetime, with a chain that leads to one of its roots.
 	Sign(ctx context.Context, r Request) (Chain, error)
-	// Roots is the bundle that clients are to trust, PEM.
+	// Roots is the bundle that clients are to trust, PEM: what Chain.Roots would be now.
 	Roots() []byte
+	// Changed is closed at the next change of the roots or of the certificate that signs; then ask again, for the next. Take
+	// it before reading Roots, so that no change is missed. Nil: nothing ever changes.
+	Changed() <-chan struct{}
 }
 
-// Authority signs with a key of its own. Immutable.
-type Authority struct {
-	cert          *x509.Certificate
-	key           crypto.Signer
-	intermediates [][]byte // from the signing certificate upwards, without roots
-	roots         []byte
-	now           func() time.Time
-}
-
-// Roots implements Signer.
-func (a *Authority) Roots() []byte { return a.roots }
-
-// Expiry is when the signing certificate ends.
-func (a *Authority) Expiry() time.Time { return a.cert.NotAfter }
-
-// Sign implements Signer.
-func (a *Authority) Sign(_ context.Context, r Request) (Chain, error) {
-	now := a.now()
-	if now.After(a.cert.NotAfter) {
-		return Chain{}, fmt.Errorf("signing certificate expired at %s", a.cert.NotAfter.Format(time.RFC3339))
+// Check reports what is wrong with a signer's answer to a request.
+func (c Chain) Check(r Request, now time.Time) error {
+	block, rest := pem.Decode(c.Leaf)
+	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+		return errors.New("leaf: not one PEM certificate")
 	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127))
+	leaf, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return Chain{}, fmt.Errorf("serial number: %w", err)
+		return fmt.Errorf("leaf: %w", err)
 	}
-	template := &x509.Certificate{
-		SerialNumber:          serial,
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(r.Lifetime),
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment,
-		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		BasicConstraintsValid: true,
-		DNSNames:              r.DNSNames,
+	if pub, ok := leaf.PublicKey.(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(r.Key) {
+		return errors.New("leaf is for another key")
 	}
-	if template.NotAfter.After(a.cert.NotAfter) {
-		template.NotAfter = a.cert.NotAfter
+	if leaf.IsCA {
+		return errors.New("leaf is an authority")
 	}
-	if r.ID != (spiffe.ID{}) {
-		if err := r.ID.Validate(); err != nil {
-			return Chain{}, err
-		}
-		uri, err := url.Parse(r.ID.String())
-		if err != nil {
-			return Chain{}, fmt.Errorf("identity: %w", err)
-		}
-		template.URIs = []*url.URL{uri} // with an empty subject, crypto/x509 marks the names critical
+	if err := checkNames(leaf, r); err != nil {
+		return err
 	}
-	if len(template.URIs)+len(template.DNSNames) == 0 {
-		return Chain{}, errors.New("certificate without a name")
+	if limit := now.Add(r.Lifetime + time.Minute); leaf.NotAfter.After(limit) {
+		return fmt.Errorf("leaf is valid until %s: want at most %s", leaf.NotAfter.Format(time.RFC3339), limit.Format(time.RFC3339))
 	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, r.Key, a.key)
+	roots, err := parseCerts(c.Roots)
 	if err != nil {
-		return Chain{}, fmt.Errorf("sign certificate: %w", err)
+		return fmt.Errorf("roots: %w", err)
 	}
-	return Chain{Leaf: pemCert(der), Intermediates: a.intermediates, Roots: a.roots}, nil
+	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool(), CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	for _, root := range roots {
+		opts.Roots.AddCert(root)
+	}
+	for _, text := range c.Intermediates {
+		certs, err := parseCerts(text)
+		if err != nil || len(certs) != 1 {
+			return errors.New("intermediate: not one PEM certificate")
+		}
+		opts.Intermediates.AddCert(certs[0])
+	}
+	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
+		opts.KeyUsages = []x509.ExtKeyUsage{usage}
+		if _, err := leaf.Verify(opts); err != nil {
+			return fmt.Errorf("leaf against the roots that came with it: %w", err)
+		}
+	}
+	return nil
 }
 
-func pemCert(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+func checkNames(leaf *x509.Certificate, r Request) error {
+	var uris []string
+	for _, u := range leaf.URIs {
+		uris = append(uris, u.String())
+	}
+	if want := r.ID.String(); want == "" && len(uris) > 0 || want != "" && (len(uris) != 1 || uris[0] != want) {
+		return fmt.Errorf("leaf names %q: want %q", uris, want)
+	}
+	if len(leaf.DNSNames) != len(r.DNSNames) || len(leaf.IPAddresses)+len(leaf.EmailAddresses) > 0 {
+		return errors.New("leaf has names that were not asked for, or lacks some")
+	}
+	for i, name := range leaf.DNSNames {
+		if name != r.DNSNames[i] {
+			return fmt.Errorf("leaf names host %q: want %q", name, r.DNSNames[i])
+		}
+	}
+	return nil
 }

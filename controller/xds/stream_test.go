@@ -45,7 +45,7 @@ func serve(t *testing.T) *served {
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	s := &served{t: t, tab: NewTable(), lis: bufconn.Listen(1 << 20)}
-	s.srv = New(Config{Table: s.tab, Auth: anyToken{}, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry())})
+	s.srv = New(Config{Table: s.tab, Auth: auth.Calls{Tokens: anyToken{}}, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry())})
 	gs := grpc.NewServer(grpc.ForceServerCodecV2(Codec()), grpc.MaxRecvMsgSize(64<<20))
 	discovery.RegisterAggregatedDiscoveryServiceServer(gs, s.srv)
 	ended := make(chan error, 1)

@@ -40,7 +40,7 @@ const (
 // Config is what a Server needs.
 type Config struct {
 	Table   *Table
-	Auth    auth.Authenticator
+	Auth    auth.Calls
 	Log     *slog.Logger
 	Metrics *Metrics
 	// Admit decides whether an authenticated caller may read the mesh's configuration; nil admits all.
@@ -78,7 +78,7 @@ func New(cfg Config) *Server {
 
 // DeltaAggregatedResources serves one client until it leaves.
 func (s *Server) DeltaAggregatedResources(gs wireStream) error {
-	caller, err := auth.FromContext(gs.Context(), s.cfg.Auth)
+	caller, err := s.cfg.Auth.Authenticate(gs.Context())
 	if err != nil {
 		s.refuse("unauthenticated", caller, err)
 		return status.Error(codes.Unauthenticated, err.Error())

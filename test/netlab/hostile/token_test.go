@@ -28,15 +28,19 @@ func (w *world) tokens(t *testing.T) {
 	must(t, err)
 	_, foreign, err := ed25519.GenerateKey(rand.Reader)
 	must(t, err)
-	node := auth.Caller{Namespace: mesh.Namespace, ServiceAccount: "ambit-ztunnel", Node: "n1", Pod: mesh.ZtunnelName("n1")}
+	pod, err := w.lab.Pod(mesh.ZtunnelPod("n1"))
+	must(t, err)
+	node := auth.Caller{Namespace: mesh.Namespace, ServiceAccount: "ambit-ztunnel", Node: "n1", Pod: pod.Name, PodUID: pod.UID}
 	mint := func(key crypto.Signer, c auth.Caller, now time.Time) string {
 		token, err := auth.Mint(key, c, time.Hour, now)
 		must(t, err)
 		return token
 	}
 	app := auth.Caller{Namespace: inside, ServiceAccount: "attacker", Node: "n1", Pod: "attacker"}
-	nowhere := node
-	nowhere.Node = ""
+	podless, before, elsewhere := node, node, node
+	podless.Pod, podless.PodUID = "", ""
+	before.PodUID = "that of a pod before"
+	elsewhere.Node = "n2"
 	const theirs = "spiffe://cluster.local/ns/safe/sa/client" // runs on n1
 	for _, attack := range []struct {
 		name, token, id string
@@ -49,7 +53,9 @@ func (w *world) tokens(t *testing.T) {
 		{"expired", mint(key, node, time.Now().Add(-2*time.Hour)), theirs, "unauthenticated", "unauthenticated", "expired"},
 		{"foreign", mint(foreign, node, time.Now()), theirs, "unauthenticated", "unauthenticated", "known key"},
 		{"an application's", mint(key, app, time.Now()), theirs, "not_admitted", "not_a_node_account", "may "},
-		{"without a node", mint(key, nowhere, time.Now()), theirs, "", "no_node", "not bound to a node"},
+		{"without a pod", mint(key, podless, time.Now()), theirs, "", "no_pod", "bound to a pod"},
+		{"replayed after its pod", mint(key, before, time.Now()), theirs, "", "caller_gone", "does not run"},
+		{"naming another node", mint(key, elsewhere, time.Now()), theirs, "", "caller_elsewhere", "runs on n1"},
 		{"another node's identity", mint(key, node, time.Now()), "spiffe://cluster.local/ns/safe/sa/victim", "", "not_on_node", "runs on node n1"},
 		{"nobody's identity", mint(key, node, time.Now()), "spiffe://cluster.local/ns/safe/sa/nobody", "", "not_on_node", "runs on node n1"},
 		{"another trust domain", mint(key, node, time.Now()), "spiffe://elsewhere/ns/safe/sa/client", "", "trust_domain", "trust domain"},
