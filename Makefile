@@ -42,7 +42,7 @@ test-vm: ## kernel tests and a small lab on another kernel: make test-vm KERNEL=
 build: ## the programs, static, in build/bin
 	@mkdir -p $(BIN)
 	go build -trimpath -ldflags '-s -w' -o $(BIN)/ambit ./cmd/ambit
-	@set -e; for c in $(filter-out ambit,$(notdir $(wildcard cmd/*))); do \
+	@set -e; for c in $(filter-out ambit,$(notdir $(patsubst %/main.go,%,$(wildcard cmd/*/main.go)))); do \
 		echo "go build $(BIN)/ambit-$$c"; go build -trimpath -ldflags '-s -w' -o $(BIN)/ambit-$$c ./cmd/$$c; done
 
 build-lab: build ## the programs, the lab's helpers and the CNI plugins it chains behind
