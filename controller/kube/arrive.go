@@ -1,0 +1,109 @@
+package kube
+
+import (
+	"encoding/json"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/ambit-mesh/ambit/controller/objects"
+)
+
+// arrivals turns what comes over the wire into what the cache holds, each object once. It runs before the informer's own
+// stores, so that not even a first list is held untrimmed.
+type arrivals struct {
+	kind kind
+	// present is told an object's conditions before it is trimmed.
+	present func(objects.Key, *noted)
+	// last is the object in the cache, or nil.
+	last func(objects.Key) objects.Object
+	// unread is told what came of decoding: nil if it could be.
+	unread func(objects.Key, error)
+}
+
+// list replaces the items of a list. Items that cannot be read are left out, unless an earlier version of them is at hand.
+func (a arrivals) list(in runtime.Object) (runtime.Object, error) {
+	out := &metav1.List{}
+	add := func(item runtime.Object) error {
+		if o := a.one(item); o != nil {
+			out.Items = append(out.Items, runtime.RawExtension{Object: o})
+		}
+		return nil
+	}
+	switch in := in.(type) {
+	case *rawList:
+		out.ListMeta = in.ListMeta
+		for i := range in.Items {
+			_ = add(&in.Items[i])
+			in.Items[i].text = nil
+		}
+	default:
+		m, err := meta.ListAccessor(in)
+		if err != nil {
+			return nil, err
+		}
+		out.ListMeta = metav1.ListMeta{ResourceVersion: m.GetResourceVersion(), Continue: m.GetContinue(), RemainingItemCount: m.GetRemainingItemCount()}
+		if err := meta.EachListItem(in, add); err != nil {
+			return nil, fmt.Errorf("list of %s: %w", a.kind.name, err)
+		}
+	}
+	return out, nil
+}
+
+// event replaces the object of a watch event. An object that went does so whether or not it can be read.
+func (a arrivals) event(e watch.Event) (watch.Event, bool) {
+	switch e.Type {
+	case watch.Added, watch.Modified:
+		o := a.one(e.Object)
+		if o == nil {
+			return e, false
+		}
+		e.Object = o
+	case watch.Deleted:
+		if r, ok := e.Object.(*raw); ok {
+			a.unread(a.key(r), nil)
+			r.text = nil
+		}
+	}
+	return e, true
+}
+
+// one is the object as the cache holds it, or nil.
+func (a arrivals) one(in runtime.Object) objects.Object {
+	switch in := in.(type) {
+	case *raw:
+		return a.custom(in)
+	case *metav1.PartialObjectMetadata:
+		return objects.Trim(a.kind.shell(in.ObjectMeta))
+	case *corev1.Service:
+		a.present(a.key(in), noteOfService(in))
+		return objects.Trim(in)
+	case objects.Object:
+		return objects.Trim(in)
+	default:
+		a.unread(objects.Key{Kind: a.kind.name}, fmt.Errorf("server sent a %T", in))
+		return nil
+	}
+}
+
+func (a arrivals) custom(in *raw) objects.Object {
+	key := a.key(in)
+	o := a.kind.empty()
+	err := json.Unmarshal(in.text, o)
+	a.unread(key, err)
+	if err != nil {
+		return a.last(key)
+	}
+	if a.kind.conditions {
+		a.present(key, noteOf(a.kind.name, in.text))
+	}
+	return objects.Trim(o)
+}
+
+func (a arrivals) key(o metav1.Object) objects.Key {
+	return objects.Key{Kind: a.kind.name, Namespace: o.GetNamespace(), Name: o.GetName()}
+}
