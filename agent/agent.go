@@ -133,7 +133,7 @@ func newFleet(cfg *Config, from podSource, k fleetKernel, home netns.ID, registr
 		members:   map[pods.UID]*member{}, adopted: map[uint64]datapath.Pod{},
 	}
 	f.handoff = handoff.New(handoff.Config{
-		Path: cfg.HandoffSocket, UID: cfg.ZtunnelUID, Node: cfg.Node, Allow: handoff.AllowOne(uint32(cfg.ZtunnelUID), cfg.ZtunnelCgroup),
+		Path: cfg.HandoffSocket, UID: cfg.ZtunnelUID, Node: cfg.Node, Allow: admission(cfg.ZtunnelUID, cfg.ZtunnelCgroup, cfg.ZtunnelAccount, from.Set),
 		Make: f.makeSockets, Absence: cfg.Absence, Drain: cfg.Drain, Reset: sockets.Reset, Log: cfg.Log, Metrics: handoff.NewMetrics(registry),
 	})
 	return f

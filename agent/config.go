@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ambit-mesh/ambit/agent/enroll"
+	"github.com/ambit-mesh/ambit/agent/pods"
 )
 
 // Config is everything the agent is told. Defaults fills in what is usual.
@@ -29,9 +30,10 @@ type Config struct {
 
 	HandoffSocket string // ztunnels connect here
 	ZtunnelUID    int
-	ZtunnelCgroup string        // ztunnels must be in it or below; empty: any
-	Absence       time.Duration // without a ztunnel, before waiting connections are reset
-	Drain         time.Duration // that an older ztunnel has to finish; 0: no limit
+	ZtunnelCgroup  string        // ztunnels must be in it or below; empty: any
+	ZtunnelAccount pods.Key      // whose pods ztunnels must be in; empty: any
+	Absence        time.Duration // without a ztunnel, before waiting connections are reset
+	Drain          time.Duration // that an older ztunnel has to finish; 0: no limit
 
 	CNISocket  string // the plugin asks here; empty: no CNI
 	CNITimeout time.Duration

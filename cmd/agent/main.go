@@ -15,6 +15,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/agent"
 	"github.com/ambit-mesh/ambit/agent/enroll"
+	"github.com/ambit-mesh/ambit/agent/pods"
 	"github.com/ambit-mesh/ambit/cmd/internal/logging"
 )
 
@@ -30,6 +31,7 @@ func main() {
 // options are the flags that are not a Config's fields.
 type options struct {
 	selectors string
+	account   string // the ztunnel's
 	log       logging.Flags
 	remove    bool
 }
@@ -84,6 +86,7 @@ func flags(cmd *cobra.Command, cfg *agent.Config, o *options) {
 
 	f.StringVar(&cfg.HandoffSocket, "handoff-socket", cfg.HandoffSocket, "socket that ztunnels connect to; its directory is made, for the ztunnel's uid alone")
 	f.IntVar(&cfg.ZtunnelUID, "ztunnel-uid", cfg.ZtunnelUID, "uid that may connect there")
+	f.StringVar(&o.account, "ztunnel-account", "", "service account (namespace/name) whose pods may connect there; empty: <system namespace>/ambit-ztunnel with --kubernetes, else any")
 	f.StringVar(&cfg.ZtunnelCgroup, "ztunnel-cgroup", "", "cgroup (as in /proc/PID/cgroup) that such a process must be in, or below; empty: any")
 	f.DurationVar(&cfg.Absence, "ztunnel-absence", cfg.Absence, "time without a ztunnel after which waiting connections are reset")
 	f.DurationVar(&cfg.Drain, "ztunnel-drain", cfg.Drain, "time that an older ztunnel has to finish after a newer one is ready; 0: no limit")
@@ -120,6 +123,16 @@ func (o *options) apply(cfg *agent.Config, stderr io.Writer) error {
 		return err
 	}
 	cfg.Log = log
+	if o.account == "" && cfg.Kubernetes {
+		o.account = cfg.SystemNamespace + "/ambit-ztunnel"
+	}
+	if o.account != "" {
+		namespace, name, ok := strings.Cut(o.account, "/")
+		if !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
+			return fmt.Errorf("ztunnel account %q: want namespace/name", o.account)
+		}
+		cfg.ZtunnelAccount = pods.Key{Namespace: namespace, Name: name}
+	}
 	if strings.TrimSpace(o.selectors) == "" {
 		return nil
 	}
