@@ -13,6 +13,7 @@ import (
 	"github.com/ambit-mesh/ambit/controller/api/spiffe"
 	"github.com/ambit-mesh/ambit/ztunnel/cert/certtest"
 	"github.com/ambit-mesh/ambit/ztunnel/hbone"
+	"github.com/ambit-mesh/ambit/ztunnel/shift"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets/socketstest"
 	"github.com/ambit-mesh/ambit/ztunnel/state"
 )
@@ -38,13 +39,20 @@ func (m *mesh) gateway(identity spiffe.ID, to *socketstest.Pod, heads chan<- hbo
 				if err != nil {
 					return
 				}
-				_ = hbone.ServeConn(ctx, tls, hbone.Config{}, func(s *hbone.Stream, h *hbone.Head) {
+				_ = hbone.ServeConn(ctx, tls, hbone.Config{}, func(s *hbone.Stream, h *hbone.Head) shift.Job {
 					heads <- *h
 					up, err := m.net.ConnectFrom(ctx, a.Client.Addr(), at(to, 15008))
 					if err != nil || s.Accept(hbone.Baggage{}) != nil {
-						return
+						return nil
 					}
-					hbone.Relay(up, s, new(hbone.Counters))
+					r, err := hbone.NewRelay(up, s, new(hbone.Counters))
+					if err != nil {
+						return nil
+					}
+					for over := false; !over; {
+						_, over = r.Run()
+					}
+					return nil
 				})
 			})
 		}

@@ -40,8 +40,9 @@ func worthTrimming(now, last heapUse, trimmed uint64) bool {
 	return quiet && (now.allocated-trimmed > least || now.spare > least)
 }
 
-// trim gives memory back when the process has been quiet for a moment, until ctx ends.
-func trim(ctx context.Context) error {
+// trim lets idle connections rest, and gives memory back when the process has been quiet for a moment, until ctx ends. rest
+// reports how many connections it told.
+func trim(ctx context.Context, rest func() int) error {
 	tick := time.NewTicker(trimEvery)
 	defer tick.Stop()
 	last, trimmed, when := readHeap(), uint64(0), time.Time{}
@@ -51,14 +52,27 @@ func trim(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
+		resting := rest()
 		now := readHeap()
 		if time.Since(when) >= trimGap && worthTrimming(now, last, trimmed) {
+			if resting > 0 {
+				settle(ctx)
+			}
 			runtime.GC() // pools let go of what two collections in a row found unused
 			debug.FreeOSMemory()
 			now = readHeap()
 			trimmed, when = now.allocated, time.Now()
 		}
 		last = now
+	}
+}
+
+// settle gives connections that were told to rest the time to let go of their old stacks; one that takes longer keeps its until a
+// later collection.
+func settle(ctx context.Context) {
+	select {
+	case <-time.After(200 * time.Millisecond):
+	case <-ctx.Done():
 	}
 }
 

@@ -119,7 +119,7 @@ func Run(ctx context.Context, cfg Config) error {
 	run, work := errgroup.WithContext(work)
 	run.Go(func() error { return views.Run(work) })
 	tuneGC()
-	run.Go(func() error { return trim(work) })
+	run.Go(func() error { return trim(work, plane.pods.Rest) })
 	run.Go(func() error { return ended(work, control.Run(work)) })
 	run.Go(func() error { return certs.Run(work) })
 	if access != nil {

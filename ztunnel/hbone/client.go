@@ -66,19 +66,19 @@ func (cc *ClientConn) open(ctx context.Context, h *Head) (*Stream, Response, err
 	s := c.newStream(c.nextID)
 	c.nextID += 2
 	c.streams[s.id] = s
-	answered := make(chan struct{})
-	s.resp = answered
+	a := &answer{done: make(chan struct{})}
+	s.waiting = a
 	c.fields = h.AppendFields(c.fields)
 	c.headersLocked(s.id, false)
 	c.cfg.Metrics.StreamsOpened.Add(1)
 	c.cfg.Metrics.StreamsOpen.Add(1)
 	c.pushLocked()
 	c.mu.Unlock()
-	return s.awaitAnswer(ctx, answered)
+	return s.awaitAnswer(ctx, a)
 }
 
 // awaitAnswer waits for the response head.
-func (s *Stream) awaitAnswer(ctx context.Context, answered <-chan struct{}) (*Stream, Response, error) {
+func (s *Stream) awaitAnswer(ctx context.Context, a *answer) (*Stream, Response, error) {
 	c := s.c
 	limit := time.NewTimer(c.cfg.ConnectTimeout)
 	defer limit.Stop()
@@ -87,8 +87,8 @@ func (s *Stream) awaitAnswer(ctx context.Context, answered <-chan struct{}) (*St
 wait:
 	for {
 		select {
-		case <-answered:
-			return s.answerOrError()
+		case <-a.done:
+			return s.answerOrError(a)
 		case <-goaway:
 			// A server that drains gracefully answers soon. Istio's does not answer at all (its CONNECTs that race a
 			// drain are lost), so the wait is short and then the CONNECT, on which no byte has travelled, goes elsewhere.
@@ -104,29 +104,29 @@ wait:
 	}
 	s.Reset(http2.ErrCodeCancel)
 	c.mu.Lock()
-	late := s.head == headDone
+	late, resp := s.head == headDone, a.resp
 	c.mu.Unlock()
-	if late && s.answer.Status != StatusOK {
-		return nil, s.answer, &StatusError{s.answer.Status}
+	if late && resp.Status != StatusOK {
+		return nil, resp, &StatusError{resp.Status}
 	}
 	return nil, Response{}, why
 }
 
-func (s *Stream) answerOrError() (*Stream, Response, error) {
+func (s *Stream) answerOrError(a *answer) (*Stream, Response, error) {
 	c := s.c
 	c.mu.Lock()
-	done, answer, err := s.head == headDone, s.answer, s.sendErr
+	done, resp, err := s.head == headDone, a.resp, s.sendErr
 	c.mu.Unlock()
 	switch {
 	case !done && errors.Is(err, ErrNotProcessed):
 		return nil, Response{}, ErrNotProcessed
 	case !done:
 		return nil, Response{}, fmt.Errorf("CONNECT without an answer: %w", err)
-	case answer.Status != StatusOK:
+	case resp.Status != StatusOK:
 		s.Reset(http2.ErrCodeCancel)
-		return nil, answer, &StatusError{answer.Status}
+		return nil, resp, &StatusError{resp.Status}
 	}
-	return s, answer, nil
+	return s, resp, nil
 }
 
 // Load returns the streams open or about to be, and how many more may be opened now.

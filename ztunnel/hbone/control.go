@@ -74,7 +74,7 @@ func (c *conn) initialWindowLocked(n int64) error {
 		if !s.send.Add(delta) {
 			return &connFailure{http2.ErrCodeFlowControl, "initial window overflows a stream's"}
 		}
-		s.cond.Signal()
+		s.cond.signal()
 	}
 	return nil
 }
@@ -100,7 +100,7 @@ func (c *conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	if f.StreamID == 0 {
 		ok := c.send.Add(int64(f.Increment))
 		for _, s := range c.starved {
-			s.cond.Signal()
+			s.cond.signal()
 		}
 		clear(c.starved)
 		c.starved = c.starved[:0]
@@ -114,7 +114,7 @@ func (c *conn) onWindowUpdate(f *http2.WindowUpdateFrame) error {
 	ok := true
 	if s != nil {
 		ok = s.send.Add(int64(f.Increment))
-		s.cond.Signal()
+		s.cond.signal()
 	}
 	c.mu.Unlock()
 	switch {
@@ -232,9 +232,11 @@ func (c *conn) onResponse(f *http2.MetaHeadersFrame) error {
 		s.remoteEnd()
 	}
 	c.mu.Lock()
-	s.answer = answer
-	s.head = headDone
-	s.answeredLocked()
+	if s.waiting != nil { // nobody waits on a stream that has ended meanwhile
+		s.waiting.resp = answer
+		s.head = headDone
+		s.answeredLocked()
+	}
 	c.mu.Unlock()
 	return nil
 }

@@ -111,7 +111,7 @@ func (s *Stream) queueLocked(iov [][]byte, skip int) {
 	m := s.c.cfg.Metrics
 	m.QueuedBytes.Add(int64(s.q.size - before))
 	if s.sink == nil {
-		s.rcond.Signal()
+		s.rcond.signal()
 		return
 	}
 	if !s.draining {
@@ -132,7 +132,7 @@ func (s *Stream) drain() {
 			s.q.drop()
 			s.draining = false
 			s.endSinkLocked()
-			s.rcond.Broadcast()
+			s.rcond.broadcast()
 			s.mu.Unlock()
 			return
 		}
@@ -210,7 +210,7 @@ func (s *Stream) remoteEnd() {
 	}
 	s.recvEnd.Store(true)
 	s.endSinkLocked()
-	s.rcond.Broadcast()
+	s.rcond.broadcast()
 	s.mu.Unlock()
 
 	c := s.c

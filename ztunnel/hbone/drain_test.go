@@ -16,7 +16,7 @@ func TestServerDrains(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
 		release := make(chan struct{})
-		sc := NewServerConn(b, Config{}, func(s *Stream, _ *Head) { s.Accept(Baggage{}); <-release; s.CloseWrite(); io.Copy(io.Discard, s) })
+		sc := NewServerConn(b, Config{}, handler(func(s *Stream, _ *Head) { s.Accept(Baggage{}); <-release; s.CloseWrite(); io.Copy(io.Discard, s) }))
 		done := make(chan error, 1)
 		go func() { done <- sc.Run(t.Context()) }()
 		p := newPeer(t, a, false, false)
@@ -56,7 +56,7 @@ func TestServerDrains(t *testing.T) {
 func TestDrainDoesNotNeedThePingsAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
-		sc := NewServerConn(b, Config{}, refuse)
+		sc := NewServerConn(b, Config{}, handler(refuse))
 		done := make(chan error, 1)
 		go func() { done <- sc.Run(t.Context()) }()
 		p := newPeer(t, a, false, true)
@@ -78,7 +78,7 @@ func TestSilentPeersAreDropped(t *testing.T) {
 			m := new(Metrics)
 			start := time.Now()
 			go io.Copy(io.Discard, a)
-			err := ServeConn(t.Context(), b, Config{Metrics: m}, refuse)
+			err := ServeConn(t.Context(), b, Config{Metrics: m}, handler(refuse))
 			if !errors.Is(err, ErrTimeout) || time.Since(start) != 10*time.Second || m.SettingsTimeouts.Load() != 1 {
 				t.Errorf("%v after %v", err, time.Since(start))
 			}
@@ -126,7 +126,7 @@ func TestSilentPeersAreDropped(t *testing.T) {
 			start := time.Now()
 			done := make(chan error, 1)
 			go func() {
-				done <- ServeConn(t.Context(), b, Config{Metrics: m}, func(s *Stream, _ *Head) { s.Accept(Baggage{}) })
+				done <- ServeConn(t.Context(), b, Config{Metrics: m}, handler(func(s *Stream, _ *Head) { s.Accept(Baggage{}) }))
 			}()
 			fr := http2.NewFramer(a, a)
 			io.WriteString(a, http2.ClientPreface)

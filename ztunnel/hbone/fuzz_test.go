@@ -65,7 +65,7 @@ func FuzzServer(f *testing.F) {
 			m := new(Metrics)
 			var wg sync.WaitGroup
 			feed(&wg, a, append([]byte(http2.ClientPreface), raw...))
-			ServeConn(t.Context(), b, Config{StreamWindow: 100, StreamWindowMax: 200, Metrics: m}, echo)
+			ServeConn(t.Context(), b, Config{StreamWindow: 100, StreamWindowMax: 200, Metrics: m}, handler(echo))
 			wg.Wait()
 			if n := m.ConnsOpen.Load(); n != 0 {
 				t.Fatalf("%d connections open", n)
@@ -123,7 +123,7 @@ func TestEveryTruncation(t *testing.T) {
 				} else {
 					full := append([]byte(http2.ClientPreface), seed...)
 					feed(&wg, b, full[:n])
-					ServeConn(t.Context(), a, Config{}, echo)
+					ServeConn(t.Context(), a, Config{}, handler(echo))
 				}
 				wg.Wait()
 			})

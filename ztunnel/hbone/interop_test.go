@@ -104,7 +104,7 @@ func TestGoClientWithOurServer(t *testing.T) {
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() {
-		ServeConn(ctx, b, Config{}, func(s *Stream, h *Head) {
+		ServeConn(ctx, b, Config{}, handler(func(s *Stream, h *Head) {
 			if h.Authority == "10.0.0.9:1" {
 				s.Refuse(StatusDenied)
 				return
@@ -115,9 +115,9 @@ func TestGoClientWithOurServer(t *testing.T) {
 				app.CloseWrite()
 			})
 			if s.Accept(Baggage{Service: "ours"}) == nil {
-				Relay(ours, s, new(Counters))
+				relay(t, ours, s)
 			}
-		})
+		}))
 	})
 	cc, err := (&http2.Transport{}).NewClientConn(a)
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/ambit-mesh/ambit/ztunnel/shift"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -101,9 +103,9 @@ type tunnel struct {
 }
 
 // connect runs a client on a and a server on b until the test ends.
-func connect(t testing.TB, a, b net.Conn, cfg Config, handle Handler) *tunnel {
+func connect(t testing.TB, a, b net.Conn, cfg Config, handle func(*Stream, *Head)) *tunnel {
 	t.Helper()
-	tn := &tunnel{client: NewClientConn(a, cfg), server: NewServerConn(b, cfg, handle)}
+	tn := &tunnel{client: NewClientConn(a, cfg), server: NewServerConn(b, cfg, handler(handle))}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { tn.client.Run(ctx) })
@@ -113,8 +115,47 @@ func connect(t testing.TB, a, b net.Conn, cfg Config, handle Handler) *tunnel {
 	return tn
 }
 
+// handler is a Handler that does all its work before it returns.
+func handler(handle func(*Stream, *Head)) Handler {
+	return func(s *Stream, h *Head) shift.Job {
+		handle(s, h)
+		return nil
+	}
+}
+
+// relay copies until the end. In tests it is told to rest at every chance: nobody may notice.
+func relay(t testing.TB, tcp *net.TCPConn, s *Stream) Result {
+	r, err := NewRelay(tcp, s, new(Counters))
+	if err != nil {
+		t.Error(err)
+		return Result{Err: err}
+	}
+	if _, ok := t.(*testing.T); ok {
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			tick := time.NewTicker(time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-tick.C:
+					r.Rest()
+				case <-stop:
+					return
+				}
+			}
+		}()
+		defer func() { close(stop); <-stopped }()
+	}
+	for {
+		if result, over := r.Run(); over {
+			return result
+		}
+	}
+}
+
 // tlsTunnel is connect over TLS on loopback.
-func tlsTunnel(t testing.TB, cfg Config, handle Handler) *tunnel {
+func tlsTunnel(t testing.TB, cfg Config, handle func(*Stream, *Head)) *tunnel {
 	t.Helper()
 	a, b := tlsPair(t)
 	return connect(t, a, b, cfg, handle)
@@ -155,7 +196,7 @@ func newRelays(t testing.TB) *relays {
 // handle accepts a stream and relays it to one end of a new loopback connection, whose other end goes to ends.
 func (r *relays) handle(s *Stream, h *Head) {
 	if b := r.accept(s, h); b != nil {
-		r.server <- Relay(b, s, new(Counters))
+		r.server <- relay(r.t, b, s)
 	}
 }
 
@@ -186,7 +227,7 @@ func (r *relays) open(c *ClientConn) (client, server *net.TCPConn) {
 		r.t.Fatal(err)
 	}
 	r.wg.Go(func() {
-		r.client <- Relay(b, s, new(Counters))
+		r.client <- relay(r.t, b, s)
 	})
 	return a, <-end
 }

@@ -108,13 +108,13 @@ func (p *peer) connect(id uint32) {
 }
 
 // againstServer runs script as a client of a real server, in a bubble; the preface and SETTINGS were sent.
-func againstServer(t *testing.T, cfg Config, handle Handler, script func(p *peer, run func() error)) {
+func againstServer(t *testing.T, cfg Config, handle func(*Stream, *Head), script func(p *peer, run func() error)) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
 		var wg sync.WaitGroup
 		var err error
 		done := make(chan struct{})
-		wg.Go(func() { err = ServeConn(t.Context(), b, cfg, handle); close(done) })
+		wg.Go(func() { err = ServeConn(t.Context(), b, cfg, handler(handle)); close(done) })
 		p := newPeer(t, a, false, false)
 		io.WriteString(a, http2.ClientPreface)
 		p.fr.WriteSettings()

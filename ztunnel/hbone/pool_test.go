@@ -67,7 +67,7 @@ func (w *world) dial(ctx context.Context, _ Key) (net.Conn, error) {
 		w.wg.Go(func() { w.serve(n, b) })
 		return a, nil
 	}
-	sc := NewServerConn(b, Config{}, echo)
+	sc := NewServerConn(b, Config{}, handler(echo))
 	w.mu.Lock()
 	w.servers = append(w.servers, sc)
 	w.mu.Unlock()
@@ -411,7 +411,7 @@ func TestConnectsAreSentAgain(t *testing.T) {
 						script(nc, first)
 						return
 					}
-					ServeConn(context.WithoutCancel(w.t.Context()), nc, Config{}, echo)
+					ServeConn(context.WithoutCancel(w.t.Context()), nc, Config{}, handler(echo))
 				}
 				done := make(chan error, 1)
 				go func() {
@@ -432,7 +432,7 @@ func TestConnectsAreSentAgain(t *testing.T) {
 		inWorld(t, PoolConfig{}, func(w *world) {
 			w.serve = func(n int64, nc net.Conn) {
 				if n > 1 {
-					ServeConn(context.WithoutCancel(w.t.Context()), nc, Config{}, echo)
+					ServeConn(context.WithoutCancel(w.t.Context()), nc, Config{}, handler(echo))
 					return
 				}
 				script(nc, func(fr *http2.Framer, id uint32) error {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/ambit-mesh/ambit/ztunnel/hbone/head"
+	"github.com/ambit-mesh/ambit/ztunnel/shift"
 )
 
 var (
@@ -18,9 +19,10 @@ var (
 	errPreface  = &connFailure{http2.ErrCodeProtocol, "no HTTP/2 preface"}
 )
 
-// Handler serves one CONNECT: it calls Accept or Refuse and then relays. It runs on a goroutine of its own; the stream
-// is reset if it returns without having ended it. It must return when the stream's Done is closed.
-type Handler func(s *Stream, h *Head)
+// Handler serves one CONNECT, on a goroutine of its own: it calls Accept or Refuse, and returns the job of relaying, nil if
+// there is nothing to do any more. The stream is reset if it has not ended then or after the job. A handler must return, and
+// a job end, when the stream's Done is closed.
+type Handler func(s *Stream, h *Head) shift.Job
 
 // ServerConn is the server's end of one tunnel connection. All methods may be called concurrently.
 type ServerConn struct{ c *conn }
@@ -147,19 +149,15 @@ func (c *conn) onRequest(f *http2.MetaHeadersFrame) error {
 	if err != nil {
 		return c.reject(s, err)
 	}
-	c.work.Go(func() { s.serve(&h) })
+	c.work.Add(1)
+	go func() { shift.Run(c.handle(s, &h), s.served) }()
 	return nil
 }
 
-// serve runs the handler and cleans up after it. Its frame lies below a parked handler's, so it is kept small.
-func (s *Stream) serve(h *Head) {
-	s.c.handle(s, h)
-	s.served()
-}
-
-//go:noinline
+// served cleans up after a handler and its job.
 func (s *Stream) served() {
 	c := s.c
+	defer c.work.Done()
 	c.mu.Lock()
 	answered := s.head == headDone
 	c.handlers--
@@ -190,6 +188,7 @@ func (c *conn) reject(s *Stream, err error) error {
 
 // Accept answers 200: the tunnel is open. The baggage describes the destination workload.
 func (s *Stream) Accept(b Baggage) error {
+	s.done.Store(nil) // most streams never need another
 	return s.respond(Response{Status: StatusOK, Baggage: b}, false)
 }
 

@@ -34,7 +34,7 @@ func TestSilentPeerIsReset(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			NewServerConn(nc, Config{}, refuse).c.fail(c.cause)
+			NewServerConn(nc, Config{}, handler(refuse)).c.fail(c.cause)
 			if _, err := io.ReadAll(peer); !errors.Is(err, c.want) {
 				t.Errorf("the peer sees %v, want %v", err, c.want)
 			}

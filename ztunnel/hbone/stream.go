@@ -15,36 +15,41 @@ import (
 var errWriteClosed = errors.New("hbone: write after end of stream")
 
 // Stream is one tunnelled byte stream. One goroutine may read and another write at the same time; Reset and Close may
-// be called at any time by anyone.
+// be called at any time by anyone. Most streams are idle most of the time, so it is kept small.
 type Stream struct {
 	c  *conn
 	id uint32
 
 	// The sending half; guarded by c.mu.
-	cond    sync.Cond // wakes the one writer
+	sentEnd bool // END_STREAM was written
+	head    headState
+	cond    cond // wakes the one writer
 	send    flow.Send
 	out     outgoing
-	sendErr error // why nothing more can be sent
-	sentEnd bool  // END_STREAM was written
-	head    headState
-	resp    chan struct{} // client: closed when the response or an error is there
-	answer  Response
+	sendErr error      // why nothing more can be sent
+	waiting *answer    // client: until the response or an error is there
 	wmu     sync.Mutex // serializes Write and CloseWrite; taken before c.mu
 
 	// The receiving half; guarded by mu.
 	mu       sync.Mutex
-	rcond    sync.Cond // wakes the reader, or the relay that waits for the end
+	draining bool // a goroutine is emptying q into the sink
+	rcond    cond // wakes the reader, or the relay that waits for the end
 	recv     flow.Receive
 	tuned    int64 // unix nanoseconds of the last recv.Tune
 	q        queue
 	recvErr  error // why nothing more will come: io.EOF after END_STREAM
 	sink     *sink // where a relay lets bytes go directly
-	draining bool  // a goroutine is emptying q into the sink
 
 	done atomic.Pointer[chan struct{}]
 	over atomic.Bool
 	// recvEnd is set once END_STREAM arrived; written under mu, read under c.mu too.
 	recvEnd atomic.Bool
+}
+
+// answer is what an opened stream waits for. The stream lets go of it, and of the strings in it, once it is there.
+type answer struct {
+	done chan struct{}
+	resp Response // guarded by c.mu
 }
 
 // headState is how far the response has come.
@@ -57,8 +62,6 @@ const (
 
 func (c *conn) newStream(id uint32) *Stream {
 	s := &Stream{c: c, id: id, send: flow.NewSend(c.peerInit)}
-	s.cond.L = &c.mu
-	s.rcond.L = &s.mu
 	s.recv = flow.NewReceive(int64(c.cfg.StreamWindow), int64(c.cfg.StreamWindowMax))
 	return s
 }
@@ -67,7 +70,8 @@ func (c *conn) newStream(id uint32) *Stream {
 func (s *Stream) ID() uint32 { return s.id }
 
 // Done returns a channel that is closed when the stream was reset, by either side, or its connection was lost. A stream
-// that ends in the normal way does not close it. A handler watches it while it connects to the application.
+// that ends in the normal way does not close it. A handler watches it while it connects to the application; Accept lets
+// go of it, and nobody closes a channel that was got before.
 func (s *Stream) Done() <-chan struct{} {
 	if p := s.done.Load(); p != nil {
 		return *p
@@ -100,7 +104,7 @@ func (s *Stream) closeDone() {
 func (s *Stream) Read(p []byte) (int, error) {
 	s.mu.Lock()
 	for s.q.size == 0 && s.recvErr == nil && len(p) > 0 {
-		s.rcond.Wait()
+		s.rcond.wait(&s.mu)
 	}
 	n := s.q.read(p)
 	var err error
@@ -180,14 +184,14 @@ func (c *conn) endLocked(s *Stream, err error) {
 		s.out.place = placeIdle
 	}
 	s.answeredLocked()
-	s.cond.Signal()
+	s.cond.signal()
 }
 
 // answeredLocked lets Connect go on.
 func (s *Stream) answeredLocked() {
-	if s.resp != nil {
-		close(s.resp)
-		s.resp = nil
+	if s.waiting != nil {
+		close(s.waiting.done)
+		s.waiting = nil
 	}
 }
 
@@ -211,7 +215,7 @@ func (s *Stream) abort(err error) {
 	}
 	s.over.Store(true)
 	s.endSinkLocked()
-	s.rcond.Broadcast()
+	s.rcond.broadcast()
 	s.mu.Unlock()
 	s.closeDone()
 }

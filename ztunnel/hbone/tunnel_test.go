@@ -297,7 +297,7 @@ func TestCancelIsEndOfFileForTCP(t *testing.T) {
 	a, b := tcpPair(t)
 	s := open(t, tn.client)
 	done := make(chan Result, 1)
-	go func() { done <- Relay(b, s, new(Counters)) }()
+	go func() { done <- relay(t, b, s) }()
 	if got, err := io.ReadAll(a); len(got) != 100<<10 || err != nil {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}

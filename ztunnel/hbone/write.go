@@ -89,7 +89,7 @@ func (c *conn) windowLocked(s *Stream, want int) (int, error) {
 		if s.send.Available() > 0 && !slices.Contains(c.starved, s) {
 			c.starved = append(c.starved, s)
 		}
-		s.cond.Wait()
+		s.cond.wait(&c.mu)
 	}
 }
 
@@ -102,7 +102,7 @@ func (c *conn) commitLocked(s *Stream) {
 		s.out.place = placeLead
 	}
 	for s.out.place == placeQueued || s.out.place == placeWriting {
-		s.cond.Wait()
+		s.cond.wait(&c.mu)
 	}
 	if s.out.place == placeLead {
 		c.leadLocked()
@@ -142,12 +142,12 @@ func (c *conn) leadLocked() {
 				s.sendErr = errWriteClosed
 				c.halfDoneLocked(s)
 			}
-			s.cond.Signal()
+			s.cond.signal()
 		}
 		clear(batch[:n])
 		if len(c.queue) > 0 {
 			c.queue[0].out.place = placeLead
-			c.queue[0].cond.Signal()
+			c.queue[0].cond.signal()
 			return
 		}
 		if len(c.ctl) == 0 || c.err != nil {
@@ -167,7 +167,7 @@ func (c *conn) pickLocked(batch []*Stream) int {
 		taken++
 		if s.sendErr != nil {
 			s.out.place = placeIdle
-			s.cond.Signal()
+			s.cond.signal()
 			continue
 		}
 		s.out.place = placeWriting

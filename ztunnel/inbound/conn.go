@@ -19,7 +19,8 @@ import (
 	"github.com/ambit-mesh/ambit/ztunnel/telemetry"
 )
 
-// conn is one connection. It is kept small: an idle one is this, a goroutine, a socket and a stream.
+// conn is one connection. It is kept small: an idle one is this, a goroutine, a socket and a stream. It is a shift.Job once it is
+// established.
 type conn struct {
 	pod             *inpod.Pod
 	client, dialled netip.AddrPort
@@ -33,6 +34,7 @@ type conn struct {
 
 	mu       sync.Mutex
 	up       *net.TCPConn
+	relay    *hbone.Relay    // between up and stream, once they are there
 	decision policy.Decision // that let it in, or that cut it
 	why      inpod.Cause     // not none: it was cut
 }
@@ -90,7 +92,7 @@ func (c *conn) allowed(d policy.Decision) {
 }
 
 // established gives the connection its other side; an error if it was cut meanwhile.
-func (c *conn) established(up *net.TCPConn) error {
+func (c *conn) established(up *net.TCPConn) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.up = up
@@ -98,7 +100,18 @@ func (c *conn) established(up *net.TCPConn) error {
 		c.endLocked()
 		return errCut{c.why}
 	}
-	return nil
+	if c.stream != nil {
+		c.relay, err = hbone.NewRelay(up, c.stream, &c.bytes)
+	}
+	return err
+}
+
+// End implements shift.Job.
+func (c *conn) End() {
+	c.pod.Untrack(c)
+	if c.stream != nil { // a connection of its own has entered where it was accepted
+		c.pod.Leave()
+	}
 }
 
 // errCut is a connection that was cut while it was set up.
@@ -154,14 +167,27 @@ func (c *conn) fail(err error) {
 	c.record.Close(o)
 }
 
-// relay copies until both directions have ended, and records how. It and what calls it keep their frames small, for a parked
-// goroutine with more than some 1,200 bytes of frames keeps 8 KiB of stack instead of 4.
-func (c *conn) relay() {
-	if c.stream != nil {
-		c.tunnelEnded(hbone.Relay(c.up, c.stream, &c.bytes))
-	} else {
+// Shift implements shift.Job: it copies until both directions have ended, and records how, or until it shall rest. It keeps its
+// frame small.
+func (c *conn) Shift() (again bool) {
+	defer c.pod.Guard("inbound") // after a panic it is over
+	if c.relay == nil {
 		c.plainEnded(passthrough.Relay(c.down, c.up, &c.record.RequestBytes, &c.record.ResponseBytes))
+		return false
 	}
+	result, over := c.relay.Run()
+	if over {
+		c.tunnelEnded(result)
+	}
+	return !over
+}
+
+// Rest implements inpod.Connection.
+func (c *conn) Rest() bool {
+	c.mu.Lock()
+	r := c.relay
+	c.mu.Unlock()
+	return r != nil && r.Rest()
 }
 
 //go:noinline

@@ -21,6 +21,7 @@ import (
 	"github.com/ambit-mesh/ambit/ztunnel/inpod"
 	"github.com/ambit-mesh/ambit/ztunnel/passthrough"
 	"github.com/ambit-mesh/ambit/ztunnel/policy"
+	"github.com/ambit-mesh/ambit/ztunnel/shift"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
 	"github.com/ambit-mesh/ambit/ztunnel/state"
 	"github.com/ambit-mesh/ambit/ztunnel/telemetry"
@@ -71,23 +72,23 @@ func meshPort(port uint16) bool {
 }
 
 // ServePlaintext takes a connection without identity from its acceptance to its record.
-func (in *Inbound) ServePlaintext(ctx context.Context, p *inpod.Pod, a sockets.Accepted) {
+func (in *Inbound) ServePlaintext(ctx context.Context, p *inpod.Pod, a sockets.Accepted) shift.Job {
 	c := &conn{pod: p, client: a.Client, dialled: a.Dest, down: a.Conn, start: time.Now()}
 	if meshPort(a.Dest.Port()) || a.Dest.Port() == a.Port {
 		in.reject(c, rejectIllegalPort, fmt.Errorf("port %d is the mesh's own", a.Dest.Port()))
-		return
+		return nil
 	}
-	defer p.Untrack(c)
-	if in.establish(ctx, c) {
-		c.relay()
+	if !in.establish(ctx, c) {
+		c.End()
+		return nil
 	}
+	return c
 }
 
 // establish judges and opens a connection without identity; true says that it is to be relayed. Otherwise it is reset and
 // recorded.
-//
-//go:noinline
-func (in *Inbound) establish(ctx context.Context, c *conn) bool {
+func (in *Inbound) establish(ctx context.Context, c *conn) (going bool) {
+	defer c.pod.Guard("plaintext")
 	snap, w := in.workload(ctx, c.pod)
 	if w == nil {
 		in.reject(c, rejectWorkload, errUnknownPod)

@@ -15,6 +15,7 @@ import (
 	"github.com/ambit-mesh/ambit/ztunnel/passthrough"
 	"github.com/ambit-mesh/ambit/ztunnel/policy"
 	"github.com/ambit-mesh/ambit/ztunnel/route"
+	"github.com/ambit-mesh/ambit/ztunnel/shift"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
 )
 
@@ -27,7 +28,7 @@ type tunnel struct {
 }
 
 // ServeTunnel takes an HBONE connection from its acceptance to its end.
-func (in *Inbound) ServeTunnel(ctx context.Context, p *inpod.Pod, a sockets.Accepted) {
+func (in *Inbound) ServeTunnel(ctx context.Context, p *inpod.Pod, a sockets.Accepted) shift.Job {
 	t := &tunnel{in: in, pod: p, client: a.Client, dialled: a.Dest}
 	tls, err := t.shake(ctx, a.Conn)
 	if err != nil {
@@ -36,14 +37,15 @@ func (in *Inbound) ServeTunnel(ctx context.Context, p *inpod.Pod, a sockets.Acce
 			known = rejection{rejectHandshake, err}
 		}
 		in.reject(&conn{pod: p, client: a.Client, dialled: a.Dest, down: a.Conn}, known.why, known.error)
-		return
+		return nil
 	}
-	server := hbone.NewServerConn(tls, in.cfg.HBONE, func(s *hbone.Stream, h *hbone.Head) { t.serve(ctx, s, h) })
+	server := hbone.NewServerConn(tls, in.cfg.HBONE, func(s *hbone.Stream, h *hbone.Head) shift.Job { return t.serve(ctx, s, h) })
 	p.TrackTunnel(server)
 	defer p.UntrackTunnel(server)
 	if err := server.Run(ctx); err != nil && ctx.Err() == nil {
 		in.cfg.Log.Debug("tunnel ended", "pod", p.Pod, "peer", t.peer.String(), "src", a.Client.String(), "err", err)
 	}
+	return nil
 }
 
 // rejection is an error with the reason to count it by.
@@ -83,27 +85,25 @@ func (t *tunnel) certificate(ctx context.Context, id spiffe.ID) (*cert.Certifica
 	return t.in.cfg.Certs.Get(ctx, id)
 }
 
-// serve takes one connection within the tunnel from its CONNECT to its record.
-func (t *tunnel) serve(ctx context.Context, s *hbone.Stream, h *hbone.Head) {
+// serve takes one connection within the tunnel from its CONNECT to its record. What is left when it returns is its job.
+func (t *tunnel) serve(ctx context.Context, s *hbone.Stream, h *hbone.Head) shift.Job {
 	c := &conn{pod: t.pod, client: t.client, dialled: t.dialled, stream: s, peer: t.peer, start: time.Now()}
 	if err := t.pod.Enter(); err != nil {
 		_ = s.Refuse(hbone.StatusUnavailable) // a peer that is gone needs no answer
 		t.in.reject(c, rejectLimit, err)
-		return
+		return nil
 	}
-	defer t.pod.Leave()
-	defer t.pod.Guard("stream")
-	defer t.pod.Untrack(c)
-	if t.establish(ctx, c, h) {
-		c.relay()
+	if !t.establish(ctx, c, h) {
+		c.End()
+		return nil
 	}
+	return c
 }
 
 // establish places, judges and opens the connection; true says that it is to be relayed. Otherwise it is answered and
 // recorded.
-//
-//go:noinline
-func (t *tunnel) establish(ctx context.Context, c *conn, h *hbone.Head) bool {
+func (t *tunnel) establish(ctx context.Context, c *conn, h *hbone.Head) (going bool) {
+	defer t.pod.Guard("stream")
 	in, s := t.in, c.stream
 	e := in.place(ctx, c, h.Authority) // where in this pod; held while that is not known
 	if e.Status != 0 {

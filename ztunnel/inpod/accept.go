@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ambit-mesh/ambit/ztunnel/passthrough"
+	"github.com/ambit-mesh/ambit/ztunnel/shift"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
 )
 
@@ -26,7 +27,7 @@ func (p *Pod) accept(ctx context.Context) *sync.WaitGroup {
 	for _, loop := range []struct {
 		name   string
 		from   sockets.Listener
-		handle func(context.Context, *Pod, sockets.Accepted)
+		handle Handler
 	}{
 		{"outbound", p.listeners.Outbound, h.Outbound},
 		{"plaintext", p.listeners.Inbound, h.Plaintext},
@@ -79,7 +80,7 @@ func (p *Pod) mayAccept(ctx context.Context) bool {
 }
 
 // acceptLoop accepts until the listener is closed.
-func (p *Pod) acceptLoop(ctx context.Context, name string, from sockets.Listener, handle func(context.Context, *Pod, sockets.Accepted)) {
+func (p *Pod) acceptLoop(ctx context.Context, name string, from sockets.Listener, handle Handler) {
 	pause := time.Duration(0)
 	for {
 		a, err := from.Accept()
@@ -111,16 +112,16 @@ func (p *Pod) acceptLoop(ctx context.Context, name string, from sockets.Listener
 }
 
 // serve hands a connection to its handler, unless the pod has too many.
-func (p *Pod) serve(ctx context.Context, name string, a sockets.Accepted, handle func(context.Context, *Pod, sockets.Accepted)) {
+func (p *Pod) serve(ctx context.Context, name string, a sockets.Accepted, handle Handler) {
 	if err := p.Enter(); err != nil {
 		passthrough.Reset(a.Conn)
 		return
 	}
-	go func() { // run waits for it by way of Leave
-		defer p.Leave()
+	begin := func() shift.Job {
 		defer p.Guard(name)
-		handle(ctx, p, a)
-	}()
+		return handle(ctx, p, a)
+	}
+	go func() { shift.Run(begin(), p.Leave) }() // run waits for it by way of Leave
 }
 
 func withoutPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), 0) }

@@ -23,16 +23,20 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ambit-mesh/ambit/ztunnel/shift"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
 	"github.com/ambit-mesh/ambit/ztunnel/state"
 )
 
-// Handlers serve what a pod's listeners accept. Each call serves one connection (DNS: the pod's sockets), owns it, and
-// returns when it has ended and everything it started has, at the latest soon after ctx.
+// Handler serves one connection, owns it, and returns when it has ended and everything it started has, or else the job that is
+// left: at the latest soon after ctx, or after the connection was cut, that ends too. Shifts guard themselves.
+type Handler func(ctx context.Context, p *Pod, a sockets.Accepted) shift.Job
+
+// Handlers serve what a pod's listeners accept. DNS serves the pod's sockets, and returns soon after ctx.
 type Handlers struct {
-	Outbound  func(ctx context.Context, p *Pod, a sockets.Accepted)
-	Plaintext func(ctx context.Context, p *Pod, a sockets.Accepted)
-	Tunnel    func(ctx context.Context, p *Pod, a sockets.Accepted)
+	Outbound  Handler
+	Plaintext Handler
+	Tunnel    Handler
 	DNS       func(ctx context.Context, p *Pod, udp *net.UDPConn, tcp net.Listener)
 	// Attend runs for as long as the pod has, or may have, connections. May be nil.
 	Attend func(ctx context.Context, p *Pod)
@@ -140,6 +144,19 @@ func (ps *Pods) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// Rest lets connections that are idle wait with less memory, and returns how many began to. One goroutine calls it now and then:
+// idle is who sent nothing since the last call.
+func (ps *Pods) Rest() (n int) {
+	for _, p := range ps.all() {
+		for _, c := range p.live.list(false) {
+			if c.Rest() {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // next takes the pods to start, and tells whether a drain is over.

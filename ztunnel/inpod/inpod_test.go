@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ambit-mesh/ambit/ztunnel/policy"
+	"github.com/ambit-mesh/ambit/ztunnel/shift"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
 	"github.com/ambit-mesh/ambit/ztunnel/state"
 )
@@ -67,6 +68,7 @@ func newFake(conn policy.Conn) *fake { return &fake{conn: conn, cut: make(chan C
 func (f *fake) Judged() policy.Conn              { return f.conn }
 func (f *fake) Cut(why Cause, _ policy.Decision) { f.cut <- why }
 func (f *fake) View() View                       { return View{} }
+func (f *fake) Rest() bool                       { return false }
 
 // expect sees why it was cut; CauseNone is that it lives.
 func (f *fake) expect(t *testing.T, want Cause) {
@@ -114,7 +116,7 @@ func TestAcceptBacksOff(t *testing.T) {
 			answers[i] = syscall.EMFILE
 		}
 		l := newScripted(append(answers, nil)...)
-		ps, stop := newPods(t, synced(), Handlers{Outbound: func(context.Context, *Pod, sockets.Accepted) { served.Add(1) }}, Limits{})
+		ps, stop := newPods(t, synced(), Handlers{Outbound: func(context.Context, *Pod, sockets.Accepted) shift.Job { served.Add(1); return nil }}, Limits{})
 		if err := ps.Add(cart, sockets.Listeners{Outbound: l}); err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +143,7 @@ func TestAcceptWaitsForSync(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			store := state.NewStore(state.Config{})
 			l := newScripted()
-			ps, stop := newPods(t, store, Handlers{Outbound: func(context.Context, *Pod, sockets.Accepted) {}}, Limits{})
+			ps, stop := newPods(t, store, Handlers{Outbound: func(context.Context, *Pod, sockets.Accepted) shift.Job { return nil }}, Limits{})
 			if err := ps.Add(cart, sockets.Listeners{Outbound: l}); err != nil {
 				t.Fatal(err)
 			}
@@ -168,9 +170,10 @@ func TestConnectionLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newScripted(nil, nil, nil)
 		var served atomic.Int32
-		ps, stop := newPods(t, synced(), Handlers{Outbound: func(ctx context.Context, _ *Pod, _ sockets.Accepted) {
+		ps, stop := newPods(t, synced(), Handlers{Outbound: func(ctx context.Context, _ *Pod, _ sockets.Accepted) shift.Job {
 			served.Add(1)
 			<-ctx.Done()
+			return nil
 		}}, Limits{Connections: 2})
 		if err := ps.Add(cart, sockets.Listeners{Outbound: l}); err != nil {
 			t.Fatal(err)
@@ -190,7 +193,7 @@ func TestConnectionLimit(t *testing.T) {
 func TestPanicIsContained(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newScripted(nil, nil)
-		ps, stop := newPods(t, synced(), Handlers{Outbound: func(context.Context, *Pod, sockets.Accepted) { panic("bug") }}, Limits{})
+		ps, stop := newPods(t, synced(), Handlers{Outbound: func(context.Context, *Pod, sockets.Accepted) shift.Job { panic("bug") }}, Limits{})
 		if err := ps.Add(cart, sockets.Listeners{Outbound: l}); err != nil {
 			t.Fatal(err)
 		}

@@ -30,6 +30,8 @@ type Connection interface {
 	// Cut ends the connection with a reset, soon. It may be called at any time, more than once, and does not block. The
 	// decision is that of a CausePolicy.
 	Cut(why Cause, d policy.Decision)
+	// Rest makes it wait with less memory if it is idle, and reports whether it did; see Pods.Rest.
+	Rest() bool
 	// View describes it for people.
 	View() View
 }

@@ -18,7 +18,8 @@ import (
 	"github.com/ambit-mesh/ambit/ztunnel/telemetry"
 )
 
-// conn is one connection. It is kept small: an idle one is this, a goroutine, a socket and a stream.
+// conn is one connection. It is kept small: an idle one is this, a goroutine, a socket and a stream. It is a shift.Job once it is
+// established.
 type conn struct {
 	pod          *inpod.Pod
 	app          *net.TCPConn
@@ -33,6 +34,7 @@ type conn struct {
 	mu     sync.Mutex
 	stream *hbone.Stream // either of these is where it goes
 	plain  *net.TCPConn
+	relay  *hbone.Relay // between app and stream, once they are there
 	kind   route.Kind
 	reason route.Reason
 	dial   netip.AddrPort
@@ -75,24 +77,48 @@ type errCut struct{ why inpod.Cause }
 func (e errCut) Error() string { return "cut while it was set up: " + e.why.String() }
 
 // established says that setting up is over; an error if it was cut meanwhile.
-func (c *conn) established() error {
+func (c *conn) established() (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.why != inpod.CauseNone {
 		c.endLocked()
 		return errCut{c.why}
 	}
-	return nil
+	if c.stream != nil {
+		c.relay, err = hbone.NewRelay(c.app, c.stream, &c.bytes)
+	}
+	return err
 }
 
-// relay copies until both directions have ended, and records how. It and what calls it keep their frames small, for a parked
-// goroutine with more than some 1,200 bytes of frames keeps 8 KiB of stack instead of 4.
-func (c *conn) relay() {
-	if c.stream != nil {
-		c.tunnelEnded(hbone.Relay(c.app, c.stream, &c.bytes))
-	} else {
-		c.plainEnded(passthrough.Relay(c.app, c.plain, &c.record.RequestBytes, &c.record.ResponseBytes))
+// End implements shift.Job.
+func (c *conn) End() {
+	if c.inner != nil {
+		c.inner()
 	}
+	c.pod.Untrack(c)
+}
+
+// Shift implements shift.Job: it copies until both directions have ended, and records how, or until it shall rest. It keeps its
+// frame small.
+func (c *conn) Shift() (again bool) {
+	defer c.pod.Guard("outbound") // after a panic it is over
+	if c.relay == nil {
+		c.plainEnded(passthrough.Relay(c.app, c.plain, &c.record.RequestBytes, &c.record.ResponseBytes))
+		return false
+	}
+	result, over := c.relay.Run()
+	if over {
+		c.tunnelEnded(result)
+	}
+	return !over
+}
+
+// Rest implements inpod.Connection.
+func (c *conn) Rest() bool {
+	c.mu.Lock()
+	r := c.relay
+	c.mu.Unlock()
+	return r != nil && r.Rest()
 }
 
 //go:noinline

@@ -21,6 +21,7 @@ import (
 	"github.com/ambit-mesh/ambit/ztunnel/hbone"
 	"github.com/ambit-mesh/ambit/ztunnel/inpod"
 	"github.com/ambit-mesh/ambit/ztunnel/route"
+	"github.com/ambit-mesh/ambit/ztunnel/shift"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
 	"github.com/ambit-mesh/ambit/ztunnel/state"
 	"github.com/ambit-mesh/ambit/ztunnel/telemetry"
@@ -86,29 +87,23 @@ const rejectNoDestination = "NoOriginalDestination"
 
 var errNoDestination = errors.New("no original destination: the connection was made to the ztunnel's own port")
 
-// Serve takes one connection from its acceptance to its record. It returns when nothing of it is left.
-func (o *Outbound) Serve(ctx context.Context, p *inpod.Pod, a sockets.Accepted) {
+// Serve takes one connection from its acceptance to its record. What is left when it returns is the connection's job.
+func (o *Outbound) Serve(ctx context.Context, p *inpod.Pod, a sockets.Accepted) shift.Job {
 	c := &conn{pod: p, app: a.Conn, client: a.Client, dest: a.Dest, start: time.Now()}
 	p.Track(c) // from here on it can be cut
-	defer p.Untrack(c)
-
 	if a.Dest.Port() == a.Port && p.Has(a.Dest.Addr()) {
 		o.reject(c, rejectNoDestination, errNoDestination)
-		return
+	} else if o.establish(ctx, c) {
+		return c
 	}
-	if o.establish(ctx, c) {
-		c.relay()
-	}
-	if c.inner != nil {
-		c.inner()
-	}
+	c.End()
+	return nil
 }
 
 // establish routes and opens the connection. A connection that cannot be is reset before a byte was taken from it, and
 // recorded.
-//
-//go:noinline
-func (o *Outbound) establish(ctx context.Context, c *conn) bool {
+func (o *Outbound) establish(ctx context.Context, c *conn) (going bool) {
+	defer c.pod.Guard("outbound")
 	plan, err := o.route(ctx, c) // held while it cannot be told
 	if err == nil {
 		plan, err = o.open(ctx, c, plan) // by a second endpoint if the first does not answer
