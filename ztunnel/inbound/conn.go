@@ -22,15 +22,15 @@ import (
 // conn is one connection. It is kept small: an idle one is this, a goroutine, a socket and a stream. It is a shift.Job once it is
 // established.
 type conn struct {
-	pod             *inpod.Pod
-	client, dialled netip.AddrPort
-	peer            spiffe.ID
-	start           time.Time
-	down            *net.TCPConn  // either of these is the client's side
-	stream          *hbone.Stream //
-	judged          policy.Conn
-	bytes           hbone.Counters // of a tunnel's relay
-	record          *telemetry.Conn
+	pod *inpod.Pod
+	*arrival
+	start    time.Time
+	down     *net.TCPConn   // either of these is the client's side
+	stream   *hbone.Stream  //
+	workload string         // UID of the destination; empty before it is known, and to be judged
+	target   netip.AddrPort // what the application listens on
+	bytes    hbone.Counters // of a tunnel's relay
+	record   *telemetry.Conn
 
 	mu       sync.Mutex
 	up       *net.TCPConn
@@ -39,8 +39,19 @@ type conn struct {
 	why      inpod.Cause     // not none: it was cut
 }
 
+// arrival is how a TCP connection came to the pod. The connections within a tunnel share the tunnel's.
+type arrival struct {
+	client, dialled netip.AddrPort
+	peer            spiffe.ID // that TLS proved; zero in plain text
+}
+
 // Judged implements inpod.Connection.
-func (c *conn) Judged() policy.Conn { return c.judged }
+func (c *conn) Judged() policy.Conn {
+	if c.workload == "" {
+		return policy.Conn{}
+	}
+	return policy.Conn{Workload: c.workload, Peer: c.peer, Source: c.client, Destination: c.target}
+}
 
 // Bytes implements telemetry.Meter.
 func (c *conn) Bytes() (request, response uint64) {
@@ -241,7 +252,7 @@ func (c *conn) View() inpod.View {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	v := inpod.View{
-		Inbound: true, Client: c.client.String(), Dial: c.judged.Destination.String(), Protocol: "TCP", Peer: c.peer.String(),
+		Inbound: true, Client: c.client.String(), Dial: c.target.String(), Protocol: "TCP", Peer: c.peer.String(),
 		Reason: c.decision.Reason.String(), Policy: c.decision.Policy.String(), Snapshot: c.decision.Version,
 	}
 	if c.stream != nil {

@@ -73,7 +73,7 @@ func meshPort(port uint16) bool {
 
 // ServePlaintext takes a connection without identity from its acceptance to its record.
 func (in *Inbound) ServePlaintext(ctx context.Context, p *inpod.Pod, a sockets.Accepted) shift.Job {
-	c := &conn{pod: p, client: a.Client, dialled: a.Dest, down: a.Conn, start: time.Now()}
+	c := &conn{pod: p, arrival: &arrival{client: a.Client, dialled: a.Dest}, down: a.Conn, start: time.Now()}
 	if meshPort(a.Dest.Port()) || a.Dest.Port() == a.Port {
 		in.reject(c, rejectIllegalPort, fmt.Errorf("port %d is the mesh's own", a.Dest.Port()))
 		return nil
@@ -94,7 +94,7 @@ func (in *Inbound) establish(ctx context.Context, c *conn) (going bool) {
 		in.reject(c, rejectWorkload, errUnknownPod)
 		return false
 	}
-	c.judged = policy.Conn{Workload: w.UID, Source: c.client, Destination: c.dialled}
+	c.workload, c.target = w.UID, c.dialled
 	c.pod.Track(c) // before the judgement, so that no change of policy falls in between
 
 	d := in.authorize(ctx, c) // answers that are only missing are waited for
@@ -137,7 +137,7 @@ func (in *Inbound) workload(ctx context.Context, p *inpod.Pod) (*state.Snapshot,
 // HoldLimit; then it is denied.
 func (in *Inbound) authorize(ctx context.Context, c *conn) policy.Decision {
 	snap := in.cfg.Store.Load()
-	d := policy.Authorize(snap, c.judged)
+	d := policy.Authorize(snap, c.Judged())
 	if d.Allowed() || !d.Reason.Pending() {
 		return d
 	}
@@ -154,7 +154,7 @@ func (in *Inbound) authorize(ctx context.Context, c *conn) policy.Decision {
 			return d
 		}
 		snap = in.cfg.Store.Load()
-		if d = policy.Authorize(snap, c.judged); d.Allowed() || !d.Reason.Pending() {
+		if d = policy.Authorize(snap, c.Judged()); d.Allowed() || !d.Reason.Pending() {
 			return d
 		}
 	}
@@ -164,7 +164,7 @@ func (in *Inbound) authorize(ctx context.Context, c *conn) policy.Decision {
 func (in *Inbound) rehearsed(c *conn, d policy.Decision) {
 	for _, f := range d.DryRun {
 		in.cfg.Log.Info("dry-run policy", "pod", c.pod.Pod, "src", c.client.String(), "peer", c.peer.String(),
-			"dst", c.judged.Destination.String(), "policy", f.Policy.String(), "verdict", f.Verdict.String(), "enforced", d.Verdict.String())
+			"dst", c.target.String(), "policy", f.Policy.String(), "verdict", f.Verdict.String(), "enforced", d.Verdict.String())
 	}
 }
 

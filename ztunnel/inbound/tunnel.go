@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"net/netip"
 	"time"
 
 	"github.com/ambit-mesh/ambit/controller/api/spiffe"
@@ -13,7 +12,6 @@ import (
 	"github.com/ambit-mesh/ambit/ztunnel/hbone"
 	"github.com/ambit-mesh/ambit/ztunnel/inpod"
 	"github.com/ambit-mesh/ambit/ztunnel/passthrough"
-	"github.com/ambit-mesh/ambit/ztunnel/policy"
 	"github.com/ambit-mesh/ambit/ztunnel/route"
 	"github.com/ambit-mesh/ambit/ztunnel/shift"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
@@ -21,22 +19,21 @@ import (
 
 // tunnel is one HBONE connection, whose streams are connections of one peer.
 type tunnel struct {
-	in              *Inbound
-	pod             *inpod.Pod
-	client, dialled netip.AddrPort
-	peer            spiffe.ID
+	in  *Inbound
+	pod *inpod.Pod
+	arrival
 }
 
 // ServeTunnel takes an HBONE connection from its acceptance to its end.
 func (in *Inbound) ServeTunnel(ctx context.Context, p *inpod.Pod, a sockets.Accepted) shift.Job {
-	t := &tunnel{in: in, pod: p, client: a.Client, dialled: a.Dest}
+	t := &tunnel{in: in, pod: p, arrival: arrival{client: a.Client, dialled: a.Dest}}
 	tls, err := t.shake(ctx, a.Conn)
 	if err != nil {
 		var known rejection
 		if !errors.As(err, &known) {
 			known = rejection{rejectHandshake, err}
 		}
-		in.reject(&conn{pod: p, client: a.Client, dialled: a.Dest, down: a.Conn}, known.why, known.error)
+		in.reject(&conn{pod: p, arrival: &t.arrival, down: a.Conn}, known.why, known.error)
 		return nil
 	}
 	server := hbone.NewServerConn(tls, in.cfg.HBONE, func(s *hbone.Stream, h *hbone.Head) shift.Job { return t.serve(ctx, s, h) })
@@ -87,7 +84,7 @@ func (t *tunnel) certificate(ctx context.Context, id spiffe.ID) (*cert.Certifica
 
 // serve takes one connection within the tunnel from its CONNECT to its record. What is left when it returns is its job.
 func (t *tunnel) serve(ctx context.Context, s *hbone.Stream, h *hbone.Head) shift.Job {
-	c := &conn{pod: t.pod, client: t.client, dialled: t.dialled, stream: s, peer: t.peer, start: time.Now()}
+	c := &conn{pod: t.pod, arrival: &t.arrival, stream: s, start: time.Now()}
 	if err := t.pod.Enter(); err != nil {
 		_ = s.Refuse(hbone.StatusUnavailable) // a peer that is gone needs no answer
 		t.in.reject(c, rejectLimit, err)
@@ -111,7 +108,7 @@ func (t *tunnel) establish(ctx context.Context, c *conn, h *hbone.Head) (going b
 		c.refuse(e.Status, e.Reason)
 		return false
 	}
-	c.judged = policy.Conn{Workload: e.Workload.UID, Peer: t.peer, Source: t.client, Destination: e.Target}
+	c.workload, c.target = e.Workload.UID, e.Target
 	t.pod.Track(c) // before the judgement, so that no change of policy falls in between
 
 	d := in.authorize(ctx, c) // answers that are only missing are waited for
