@@ -25,7 +25,7 @@ func Check(o objects.Object) []*Error {
 	case *networkingv1.ServiceEntry:
 		errs = append(errs, checkServiceEntry(o)...)
 	case *networkingv1.WorkloadEntry:
-		if o.Spec.Address == "" {
+		if o.Spec.Address == "" && o.Spec.Network == "" { // a network's gateway may stand for it
 			errs = append(errs, &Error{Field: "spec.address", Reason: "an address is required"})
 		}
 	}

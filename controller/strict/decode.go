@@ -201,6 +201,9 @@ func protoError(d *Document, err error, base int) *Error {
 	}
 	column, _ := strconv.Atoi(m[1])
 	line, path := d.at(base + max(column-1, 0))
+	if strings.HasSuffix(m[2], " is already set") {
+		return &Error{Field: path, Line: line, Reason: "excludes another field that is set beside it", Suggest: "keep one of them"}
+	}
 	return &Error{Field: path, Line: line, Reason: m[2]}
 }
 

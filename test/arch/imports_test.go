@@ -42,6 +42,12 @@ func TestReach(t *testing.T) {
 			[]string{"net/http", "os/exec", "log/slog/internal/never", "google.golang.org/grpc", "github.com/cilium/ebpf", "k8s.io/client-go"},
 			"deciding is pure",
 		},
+		{
+			[]string{"controller/strict", "controller/validate"},
+			nil,
+			[]string{"k8s.io/client-go", "google.golang.org/grpc", module + "controller/translate", module + "controller/xds"},
+			"the command line checks manifests with them, far from any cluster",
+		},
 	} {
 		for _, p := range packages(t) {
 			if !within(p.path(), rule.who...) || within(p.path(), rule.except...) {
