@@ -16,7 +16,7 @@ ROOT_TESTS := ./bpf/... ./agent/... ./test/netlab/... ./test/demo/...
 MODULES := deploy/images
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build build-lab images demo test test-unit test-root test-vm lint fmt generate check fuzz bench clean
+.PHONY: help deps build build-lab images demo test test-unit test-root test-vm lint fmt generate check fuzz bench bench-controller clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ fuzz: ## fuzz one package for a minute a target: make fuzz PKG=./ztunnel/hbone
 bench: deps build-lab ## figures against no mesh and a floor, in build/bench (root, quiet machine)
 	go build -trimpath -o $(BIN)/ambit-bench ./test/bench
 	$(BIN)/ambit-bench $(BENCH)
+
+bench-controller: ## figures of the controller with up to 50,000 pods, in build/bench/controller.json (quiet machine)
+	go build -trimpath -o $(BIN)/ambit-bench-controller ./test/bench/controller
+	$(BIN)/ambit-bench-controller $(BENCH)
 
 clean: ## remove build products
 	rm -rf build
