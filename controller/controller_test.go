@@ -337,6 +337,16 @@ func TestEndToEnd(t *testing.T) {
 	if len(dump.Problems) != 1 || dump.Problems[0].File != "world.yaml" || dump.Problems[0].Field != "spec.nodName" {
 		t.Errorf("problems: %+v", dump.Problems)
 	}
+	for page, want := range map[string]string{
+		"registryz": `"Attributes":{"Name":"web","Namespace":"shop"}`, "endpointz": `"uid":"` + webUID + `"`, "authorizationz": "[\n]\n",
+		"configz": "[", "ambientz": `"policies": [`, "connections": `"totalClients": 1`, "list": "ambientz",
+	} {
+		var any any
+		text := getText(t, "http://"+r.debug+"/debug/"+page)
+		if err := json.Unmarshal([]byte(text), &any); err != nil || !strings.Contains(text+"\n", want) {
+			t.Errorf("/debug/%s: %v in %s, want %s", page, err, text, want)
+		}
+	}
 	if data, err := os.ReadFile(filepath.Join(r.dir, "status/problems.json")); err != nil || !strings.Contains(string(data), "spec.nodName") {
 		t.Errorf("problems.json: %s %v", data, err)
 	}

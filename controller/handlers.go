@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/ambit-mesh/ambit/controller/api/plain"
 	"github.com/ambit-mesh/ambit/controller/xds"
 )
 
@@ -30,7 +29,20 @@ func debugHandler(ready *readiness, p *pipeline, xs *xds.Server, problems *probl
 	mux.Handle("GET /ready", ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /debug/syncz", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, xs.Clients()) })
-	mux.HandleFunc("GET /debug/config", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, dump(p, problems, cfg)) })
+	mux.HandleFunc("GET /debug/connections", func(w http.ResponseWriter, _ *http.Request) {
+		clients := xs.Clients()
+		writeJSON(w, map[string]any{"totalClients": len(clients), "clients": clients})
+	})
+	mux.HandleFunc("POST /debug/force_disconnect", func(w http.ResponseWriter, r *http.Request) {
+		writeJSON(w, map[string]int{"disconnected": xs.Disconnect(r.FormValue("proxyID"))})
+	})
+	d := dumps{table: p.table, statuses: p.statuses, problems: problems.now.get, settings: cfg.Translate, nodeAccounts: cfg.NodeAccounts}
+	for name, dump := range map[string]func(*jsonStream){
+		"config": d.everything, "registryz": d.services, "endpointz": d.endpoints, "authorizationz": d.policies, "configz": d.objects, "ambientz": d.resources,
+	} {
+		mux.HandleFunc("GET /debug/"+name, func(w http.ResponseWriter, _ *http.Request) { serveDump(w, p.log, dump) })
+	}
+	mux.HandleFunc("GET /debug/list", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, debugPages) })
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -39,30 +51,8 @@ func debugHandler(ready *readiness, p *pipeline, xs *xds.Server, problems *probl
 	return mux
 }
 
-// dump is everything the controller knows, readable.
-func dump(p *pipeline, problems *problemBoard, cfg Config) map[string]any {
-	workloads, services, policies, statuses, conditions := map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{}, map[string]any{}
-	addresses, rules, err := p.table.Dump()
-	if err != nil {
-		p.log.Error("resources cannot be dumped", "err", err)
-	}
-	for name, a := range addresses {
-		if w := a.GetWorkload(); w != nil {
-			workloads[name] = plain.Value(w)
-		} else {
-			services[name] = plain.Value(a.GetService())
-		}
-	}
-	for name, pol := range rules {
-		policies[name] = plain.Value(pol)
-	}
-	for key, st := range p.statuses() {
-		statuses[key.String()], conditions[key.String()] = st, st.Conditions
-	}
-	return map[string]any{
-		"settings": cfg.Translate, "workloads": workloads, "services": services, "policies": policies, "conditions": conditions,
-		"statuses": statuses, "problems": problems.now.get(), "nodeAccounts": cfg.NodeAccounts,
-	}
+var debugPages = []string{
+	"ambientz", "authorizationz", "config", "configz", "connections", "endpointz", "force_disconnect?proxyID= (POST)", "pprof/", "registryz", "syncz",
 }
 
 func writeJSON(w http.ResponseWriter, v any) {

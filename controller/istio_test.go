@@ -24,6 +24,8 @@ import (
 const istioWorld = `
 {apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {istio.io/dataplane-mode: ambient, istio.io/use-waypoint: wp}}}
 ---
+{apiVersion: v1, kind: Pod, metadata: {name: ztunnel-abc, namespace: istio-system, uid: uid-abc}, spec: {nodeName: n1, serviceAccountName: ztunnel}, status: {phase: Running, podIP: 10.1.1.1}}
+---
 {apiVersion: v1, kind: Node, metadata: {name: n1, labels: {topology.kubernetes.io/region: eu, topology.kubernetes.io/zone: eu-1, topology.istio.io/subzone: rack-7}}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -71,7 +73,7 @@ func istio(t *testing.T, r *running, change func(*ztunnelclient.Config)) *ztunne
 	t.Helper()
 	cfg := ztunnelclient.Config{
 		Target: r.grpc, Roots: r.roots, ServerName: "istiod.istio-system.svc", ClusterID: "Kubernetes",
-		Token:      r.key.mint(auth.Caller{Namespace: "istio-system", ServiceAccount: "ztunnel", Node: "n1", Pod: "ztunnel-abc"}) + "\n",
+		Token:      r.key.mint(auth.Caller{Namespace: "istio-system", ServiceAccount: "ztunnel", Node: "n1", Pod: "ztunnel-abc", PodUID: "uid-abc"}) + "\n",
 		InstanceIP: "10.1.1.1", Pod: "ztunnel-abc", Namespace: "istio-system", NodeName: "n1",
 		Metadata: map[string]string{"ISTIO_VERSION": "1.30.0", "DNS_CAPTURE": "true"},
 	}

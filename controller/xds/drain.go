@@ -35,6 +35,22 @@ func (s *Server) Drain(ctx context.Context, gap, within time.Duration) {
 			case <-ctx.Done():
 			}
 		}
-		close(st.leave)
+		st.goAway()
 	}
+}
+
+// goAway asks one client to leave.
+func (st *stream) goAway() { st.left.Do(func() { close(st.leave) }) }
+
+// Disconnect asks the clients with a node id to reconnect, and returns how many there were.
+func (s *Server) Disconnect(id string) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.streams {
+		if st.node.id == id {
+			st.goAway()
+			n++
+		}
+	}
+	return n
 }

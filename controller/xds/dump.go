@@ -2,6 +2,9 @@ package xds
 
 import (
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -10,30 +13,67 @@ import (
 	"github.com/ambit-mesh/ambit/controller/api/workload"
 )
 
-// Dump is every resource as a message, decoded from what clients are sent, which is all that is kept of them.
-func (t *Table) Dump() (map[string]*workload.Address, map[string]*authz.Authorization, error) {
-	addresses, policies := map[string]*workload.Address{}, map[string]*authz.Authorization{}
+// What is kept of a resource is what clients are sent, so dumps decode that, one resource at a time. They are taken from a list
+// of entries, which do not change: a reader that is slow holds up nobody.
+
+// Addresses calls f with every workload and service, in the order of their names, until it fails.
+func (t *Table) Addresses(f func(name string, a *workload.Address) error) error {
 	for _, e := range t.live(workload.AddressTypeURL) {
 		a := &workload.Address{}
 		if err := e.decode(a); err != nil {
-			return nil, nil, err
+			return err
 		}
-		addresses[e.name] = a
+		if err := f(e.name, a); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// Policies calls f with every authorization policy, in the order of their names, until it fails.
+func (t *Table) Policies(f func(name string, p *authz.Authorization) error) error {
 	for _, e := range t.live(authz.TypeURL) {
 		p := &authz.Authorization{}
 		if err := e.decode(p); err != nil {
-			return nil, nil, err
+			return err
 		}
-		policies[e.name] = p
+		if err := f(e.name, p); err != nil {
+			return err
+		}
 	}
-	return addresses, policies, nil
+	return nil
 }
 
-// live is the entries of a type that are not gone.
+// Endpoints calls f with the workloads of every service that has any, in the order of their names, until it fails.
+func (t *Table) Endpoints(f func(service string, members []*workload.Workload) error) error {
+	t.mu.RLock()
+	of := make(map[string][]*entry, len(t.kinds[workload.AddressTypeURL].byService))
+	for service, members := range t.kinds[workload.AddressTypeURL].byService {
+		of[service] = slices.Collect(maps.Keys(members))
+	}
+	t.mu.RUnlock()
+	for _, service := range slices.Sorted(maps.Keys(of)) {
+		slices.SortFunc(of[service], byName)
+		var list []*workload.Workload
+		for _, e := range of[service] {
+			a := &workload.Address{}
+			if err := e.decode(a); err != nil {
+				return err
+			}
+			list = append(list, a.GetWorkload())
+		}
+		if err := f(service, list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func byName(a, b *entry) int { return strings.Compare(a.name, b.name) }
+
+// live is the entries of a type that are not gone, by name.
 func (t *Table) live(typeURL string) []*entry {
 	t.mu.RLock()
-	defer t.mu.RUnlock()
 	k := t.kinds[typeURL]
 	out := make([]*entry, 0, k.live)
 	for e := k.oldest; e != nil; e = e.newer {
@@ -41,6 +81,8 @@ func (t *Table) live(typeURL string) []*entry {
 			out = append(out, e)
 		}
 	}
+	t.mu.RUnlock()
+	slices.SortFunc(out, byName)
 	return out
 }
 

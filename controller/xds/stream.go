@@ -31,6 +31,7 @@ type stream struct {
 	since   time.Time
 	version string        // as counted
 	leave   chan struct{} // closed to send the client elsewhere
+	left    sync.Once
 	asks    *rate.Limiter
 	hangUp  func() // closes the connection under the stream
 
@@ -72,7 +73,7 @@ func (st *stream) run(gs wireStream, first *request, requests <-chan *request, e
 		case err := <-errs:
 			return ended(err)
 		case <-st.leave:
-			return errShuttingDown
+			return errGoAway
 		case <-changed:
 			if st.behind.IsZero() {
 				st.behind = st.srv.cfg.Table.published()

@@ -173,7 +173,10 @@ func ended(err error) error {
 	return err
 }
 
-var errShuttingDown = status.Error(codes.Unavailable, "controller is shutting down")
+var (
+	errGoAway       = status.Error(codes.Unavailable, "controller asks its clients to reconnect")
+	errShuttingDown = status.Error(codes.Unavailable, "controller is shutting down")
+)
 
 func (s *Server) open(ctx context.Context, caller auth.Caller, n node) (*stream, error) {
 	s.mu.Lock()
