@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"time"
 
@@ -32,11 +31,12 @@ import (
 type Config struct {
 	Log *slog.Logger
 
-	Manifests string // folder of Kubernetes manifests; "" with a Source
+	Kubernetes *Kubernetes // the API server; nil without one
+	Manifests  string      // folder of Kubernetes manifests, in the place of an API server; "" with a Source
 	// Source and Statuses take the place of the folder if they are set.
 	Source    source.Source
 	Statuses  source.StatusWriter
-	CADir     string // keeps the self-signed root
+	CADir     string // keeps the self-signed root, without an API server
 	CACerts   string // folder of a plugged-in authority; "" for the self-signed one
 	RootFile  string // the roots are written here for the nodes; "" for nowhere
 	TokenKeys []string
@@ -62,6 +62,7 @@ type Config struct {
 // Defaults fills empty fields.
 func (c Config) Defaults() Config {
 	c.Translate = c.Translate.Defaults()
+	c.Kubernetes = c.Kubernetes.defaults()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -98,14 +99,17 @@ func (c Config) Defaults() Config {
 }
 
 func (c Config) validate() error {
+	folder := c.Kubernetes == nil
 	switch {
-	case c.Manifests == "" && c.Source == nil:
-		return errors.New("no manifest folder given")
+	case folder && c.Manifests == "" && c.Source == nil:
+		return errors.New("neither an API server nor a manifest folder given")
+	case !folder && (c.Manifests != "" || c.Source != nil):
+		return errors.New("an API server and a manifest folder given: want one of them")
 	case (c.Source == nil) != (c.Statuses == nil):
 		return errors.New("a source without a place for its conditions, or the reverse")
-	case c.CADir == "" && c.CACerts == "":
+	case folder && c.CADir == "" && c.CACerts == "":
 		return errors.New("no folder for the certificate authority given")
-	case len(c.TokenKeys) == 0:
+	case folder && len(c.TokenKeys) == 0:
 		return errors.New("no key to verify tokens with given")
 	case c.DefaultTTL > c.MaxTTL:
 		return fmt.Errorf("default certificate lifetime %s is above the limit %s", c.DefaultTTL, c.MaxTTL)
@@ -123,7 +127,12 @@ func Run(ctx context.Context, cfg Config) error {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m := newMetrics(reg, cfg.Log, cfg.Version)
 
-	authority, err := openAuthority(ctx, cfg, ca.NewFolder(cfg.CADir), reg)
+	problems := &problemBoard{log: cfg.Log, metric: m.problems}
+	base, err := openPlatform(cfg, problems, reg)
+	if err != nil {
+		return err
+	}
+	authority, err := openAuthority(ctx, cfg, base.store, reg)
 	if err != nil {
 		return err
 	}
@@ -133,23 +142,14 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 	ca.RegisterExpiry(reg, authority.Expiry, time.Now)
-	verifier, err := openVerifier(cfg.TokenKeys)
-	if err != nil {
-		return err
-	}
-
 	calls := auth.Calls{
-		Tokens: auth.Chain{{Name: "lab token", Authenticator: verifier}}, Certificates: auth.NewCertificates(cfg.Translate.TrustDomain, authority.Roots, time.Now),
+		Tokens: base.tokens, Certificates: auth.NewCertificates(cfg.Translate.TrustDomain, authority.Roots, time.Now),
 	}
 
 	residents := newResidents(cfg.NodeAccounts)
 	table := xds.NewTable()
-	problems := &problemBoard{log: cfg.Log, metric: m.problems}
-	src, statuses, err := openSource(cfg, problems)
-	if err != nil {
-		return err
-	}
 	ready := newReadiness(missingState, missingServing)
+	ready.why(missingState, base.waiting)
 	xm := xds.NewMetrics(reg)
 	line := newPipeline(cfg, table, residents, m, func() { ready.set(missingState, true) }, xm.Failed)
 
@@ -187,10 +187,17 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Log.Info("controller is shutting down; clients are asked to leave", "clients", len(xs.Clients()))
 		leave()
 	})()
-	group.Go(func() error { return runSource(gctx, src, line) })
-	group.Go(func() error { return line.writeStatuses(gctx, statuses) })
+	keepRoots, inNamespaces := base.roots(authority)
+	// Every replica: what is served.
+	group.Go(func() error { return runSource(gctx, base.source, line) })
+	group.Go(func() error { return line.writeStatuses(gctx, base.statuses) }) // an API server's only takes note
 	group.Go(func() error { return authority.Run(gctx) })
-	group.Go(func() error { return lead(gctx, authority, inRootFile(cfg)) })
+	// One replica: what is written.
+	writers := append(base.writers, func(ctx context.Context) error { return lead(ctx, authority, both(inNamespaces, inRootFile(cfg))) })
+	if keepRoots != nil {
+		writers = append(writers, keepRoots)
+	}
+	group.Go(func() error { return base.elect(gctx, writers...) })
 	if cfg.RootFile != "" {
 		group.Go(func() error { return keepRootFile(gctx, cfg, authority) })
 	}
@@ -218,22 +225,6 @@ func runSource(ctx context.Context, src source.Source, line *pipeline) error {
 		return fmt.Errorf("source: %w", err)
 	}
 	return nil
-}
-
-// openSource is where objects come from and conditions go to.
-func openSource(cfg Config, problems *problemBoard) (source.Source, source.StatusWriter, error) {
-	if cfg.Source != nil {
-		return cfg.Source, cfg.Statuses, nil
-	}
-	if info, err := os.Stat(cfg.Manifests); err != nil || !info.IsDir() {
-		return nil, nil, fmt.Errorf("manifest folder %s: not a folder that can be read", cfg.Manifests)
-	}
-	status := folder.NewStatus(cfg.Manifests)
-	if err := status.Clear(); err != nil {
-		return nil, nil, err
-	}
-	problems.status = status
-	return folder.New(folder.Config{Dir: cfg.Manifests, Log: cfg.Log, Problems: problems.set}), status, nil
 }
 
 // problemBoard shows what is wrong with the manifests.

@@ -82,7 +82,7 @@ func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
 	for typ, n := range p.table.Counts() {
 		p.metrics.resources.WithLabelValues(typ).Set(float64(n))
 	}
-	if len(statuses) > 0 {
+	if first || len(statuses) > 0 {
 		p.wakeWriter()
 	}
 	p.log.Debug("changes published", "changes", len(b.Changes), "addresses", addresses, "policies", policies, "duration", time.Since(start))

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -10,9 +11,15 @@ import (
 type readiness struct {
 	mu      sync.Mutex
 	missing []string
+	details map[string]func() []string
 }
 
-func newReadiness(missing ...string) *readiness { return &readiness{missing: missing} }
+func newReadiness(missing ...string) *readiness {
+	return &readiness{missing: missing, details: map[string]func() []string{}}
+}
+
+// why has f asked for more about something while it is missing. It is called before the first answer.
+func (r *readiness) why(what string, f func() []string) { r.details[what] = f }
 
 // set says that what is there, or, if it is not, that it is missing.
 func (r *readiness) set(what string, there bool) {
@@ -33,10 +40,17 @@ func (r *readiness) set(what string, there bool) {
 // ServeHTTP answers 200, or 503 and a line for everything that is missing.
 func (r *readiness) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	r.mu.Lock()
-	missing := strings.Join(r.missing, "\n")
+	missing := slices.Clone(r.missing)
 	r.mu.Unlock()
-	if missing != "" {
-		http.Error(w, missing, http.StatusServiceUnavailable)
+	if len(missing) > 0 {
+		var out []string
+		for _, m := range missing {
+			out = append(out, m)
+			if f := r.details[m]; f != nil {
+				out = append(out, f()...)
+			}
+		}
+		http.Error(w, strings.Join(out, "\n"), http.StatusServiceUnavailable)
 		return
 	}
 	_, _ = w.Write([]byte("ready\n"))

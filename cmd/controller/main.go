@@ -30,6 +30,8 @@ func main() {
 
 func command(stdout, stderr io.Writer) *cobra.Command {
 	var cfg controller.Config
+	var k controller.Kubernetes
+	var inCluster, elect bool
 	cfg.Version, _ = release.Version()
 	var logs logging.Flags
 	cmd := &cobra.Command{
@@ -44,6 +46,10 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 				return err
 			}
 			cfg.Log = log
+			k.Alone = !elect
+			if k.Kubeconfig != "" || inCluster && cfg.Manifests == "" {
+				cfg.Kubernetes = &k
+			}
 			return controller.Run(cmd.Context(), cfg)
 		},
 	}
@@ -51,11 +57,20 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	cmd.SetErr(stderr)
 	d := controller.Config{}.Defaults()
 	f := cmd.Flags()
-	f.StringVar(&cfg.Manifests, "manifests", "", "folder of Kubernetes manifests, watched; conditions and problems are written to its status folder (required)")
-	f.StringVar(&cfg.CADir, "ca-dir", "", "folder that keeps the self-signed root, made on first use (required unless --cacerts)")
+	f.BoolVar(&inCluster, "in-cluster", os.Getenv("KUBERNETES_SERVICE_HOST") != "", "use the API server of the cluster this runs in; the default in a pod")
+	f.StringVar(&k.Kubeconfig, "kubeconfig", "", "kubeconfig file of the API server to use, in the place of --in-cluster")
+	f.StringVar(&k.Namespace, "namespace", os.Getenv("POD_NAMESPACE"), "namespace of this controller, with the lease of its replicas; POD_NAMESPACE, or ambit-system")
+	f.BoolVar(&elect, "leader-election", true, "write statuses, root certificates and root rotations only while holding the lease ambit-controller; false if there is one replica only")
+	f.DurationVar(&k.LeaseDuration, "lease-duration", 15*time.Second, "how long the lease outlives a leader that died")
+	f.DurationVar(&k.RenewDeadline, "lease-renew-deadline", 10*time.Second, "how long a leader writes on without renewing the lease; less than --lease-duration")
+	f.DurationVar(&k.RetryPeriod, "lease-retry-period", 2*time.Second, "pace of acquiring and renewing the lease")
+	f.StringVar(&k.RootSecret, "root-secret", "istio-ca-secret", "Secret of the root namespace that keeps the self-signed root, made on first use")
+	f.StringVar(&k.Audience, "token-audience", auth.Audience, "audience that callers' service account tokens must be for")
+	f.StringVar(&cfg.Manifests, "manifests", "", "folder of Kubernetes manifests, in the place of an API server, watched; conditions and problems are written to its status folder")
+	f.StringVar(&cfg.CADir, "ca-dir", "", "folder that keeps the self-signed root, made on first use (with --manifests; required unless --cacerts)")
 	f.StringVar(&cfg.CACerts, "cacerts", "", "folder of a plugged-in authority, watched: ca-cert.pem, ca-key.pem, root-cert.pem, cert-chain.pem, or tls.crt, tls.key, ca.crt")
 	f.StringVar(&cfg.RootFile, "root-cert-file", "", "file to write the root certificates to, for the nodes")
-	f.StringArrayVar(&cfg.TokenKeys, "token-key", nil, "public key that node tokens are verified with, PEM; may be given several times (required)")
+	f.StringArrayVar(&cfg.TokenKeys, "token-key", nil, "public key that node tokens are verified with, PEM; may be given several times (required with --manifests)")
 	f.StringVar(&cfg.GRPC, "grpc-address", d.GRPC, "address for xDS and certificates, TLS")
 	f.StringVar(&cfg.HTTP, "http-address", d.HTTP, "address for /ready, /metrics and /version")
 	f.StringVar(&cfg.Debug, "debug-address", "127.0.0.1:15016", "loopback address for /debug/... (/debug/list names them) and pprof; empty for none")

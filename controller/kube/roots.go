@@ -3,8 +3,10 @@ package kube
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -30,13 +32,45 @@ type RootConfigMaps struct {
 	source  *Source
 	log     *slog.Logger
 	metrics *Metrics
-	roots   func() []byte
-	changed <-chan struct{} // one value each time the roots are others
+	roots   Roots
+
+	mu    sync.Mutex
+	store cache.Store // of the ConfigMaps; nil unless leading
 }
 
-// NewRootConfigMaps makes a keeper of what roots answers. changed is told when the answer is another.
-func NewRootConfigMaps(s *Source, roots func() []byte, changed <-chan struct{}) *RootConfigMaps {
-	return &RootConfigMaps{s, s.log, s.metrics, roots, changed}
+// Roots is what clients are to trust. ca.Signer has it.
+type Roots interface {
+	// Roots is the bundle, PEM.
+	Roots() []byte
+	// Changed is closed when what Roots answers is no longer what it was when Changed was called. Nil: that never happens.
+	Changed() <-chan struct{}
+}
+
+// NewRootConfigMaps makes a keeper of the roots.
+func NewRootConfigMaps(s *Source, roots Roots) *RootConfigMaps {
+	return &RootConfigMaps{source: s, log: s.log, metrics: s.metrics, roots: roots}
+}
+
+// Distributed is nil once every namespace has this bundle, and says otherwise which one has not. Only a leader knows.
+func (r *RootConfigMaps) Distributed(_ context.Context, roots []byte) error {
+	r.mu.Lock()
+	have := r.store
+	r.mu.Unlock()
+	if have == nil {
+		return errors.New("namespaces are not looked after yet")
+	}
+	for _, namespace := range r.source.informers[objects.Namespace].shared.GetStore().ListKeys() {
+		if !withoutRoots(namespace) && !holdsRoots(have, namespace, roots) {
+			return fmt.Errorf("namespace %s does not have the roots yet", namespace)
+		}
+	}
+	return nil
+}
+
+func holdsRoots(have cache.Store, namespace string, roots []byte) bool {
+	o, ok, err := have.GetByKey(namespace + "/" + RootConfigMapName)
+	m, is := o.(*corev1.ConfigMap)
+	return ok && err == nil && is && m.Data[rootConfigMapKey] == string(roots) && m.Labels[rootLabel] == "true"
 }
 
 // withoutRoots are namespaces that no pod of a mesh runs in, as in Istio. kube-system does get the roots.
@@ -81,6 +115,8 @@ func (r *RootConfigMaps) Lead(ctx context.Context) error {
 		queue.ShutDown()
 		return nil
 	}
+	r.setStore(maps.Informer().GetStore())
+	defer r.setStore(nil)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -88,17 +124,24 @@ func (r *RootConfigMaps) Lead(ctx context.Context) error {
 		}
 	}()
 	for {
+		changed := r.roots.Changed()
+		for _, name := range spaces.GetStore().ListKeys() {
+			queue.Add(name)
+		}
 		select {
 		case <-ctx.Done():
 			queue.ShutDown()
 			<-done
 			return nil
-		case <-r.changed:
-			for _, name := range spaces.GetStore().ListKeys() {
-				queue.Add(name)
-			}
+		case <-changed:
 		}
 	}
+}
+
+func (r *RootConfigMaps) setStore(s cache.Store) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.store = s
 }
 
 func (r *RootConfigMaps) next(ctx context.Context, queue workqueue.TypedRateLimitingInterface[string], have cache.Store) bool {
@@ -122,17 +165,15 @@ func (r *RootConfigMaps) next(ctx context.Context, queue workqueue.TypedRateLimi
 
 // keep makes one namespace's ConfigMap hold the roots. Other keys that somebody put into it stay.
 func (r *RootConfigMaps) keep(ctx context.Context, namespace string, have cache.Store) error {
-	roots := r.roots()
+	roots := r.roots.Roots()
 	if withoutRoots(namespace) || len(bytes.TrimSpace(roots)) == 0 {
 		return nil
 	}
 	if _, ok, _ := r.source.informers[objects.Namespace].shared.GetStore().GetByKey(namespace); !ok {
 		return nil // it is gone
 	}
-	if o, ok, _ := have.GetByKey(namespace + "/" + RootConfigMapName); ok {
-		if m, is := o.(*corev1.ConfigMap); is && m.Data[rootConfigMapKey] == string(roots) && m.Labels[rootLabel] == "true" {
-			return nil
-		}
+	if holdsRoots(have, namespace, roots) {
+		return nil
 	}
 	want := applycorev1.ConfigMap(RootConfigMapName, namespace).
 		WithLabels(map[string]string{rootLabel: "true"}).WithData(map[string]string{rootConfigMapKey: string(roots)})

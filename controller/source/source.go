@@ -25,7 +25,8 @@ type Source interface {
 	Run(ctx context.Context, deliver func(Batch)) error
 }
 
-// StatusWriter stores conditions where the owners of the objects will see them.
+// StatusWriter stores conditions where the owners of the objects will see them. The first call has the conditions of the whole first state; it comes
+// even if there are none, so that a writer knows what is stale.
 type StatusWriter interface {
 	// WriteStatus replaces the mesh's conditions on each object named. What could not be written is tried again by the caller.
 	WriteStatus(ctx context.Context, statuses []objects.Status) error
