@@ -7,16 +7,21 @@ export CGO_ENABLED ?= 0
 PACKAGES := clang:clang llvm:llvm-strip libbpf-dev:/usr/include/bpf/bpf_helpers.h protobuf-compiler:protoc \
 	iproute2:ip nginx:nginx redis-server:redis-server postgresql:/usr/share/postgresql-common/pg_wrapper \
 	curl:curl tcpdump:tcpdump kmod:modprobe
+CLUSTER_PACKAGES := containerd:containerd runc:runc containernetworking-plugins:/usr/lib/cni/bridge nftables:nft \
+	iptables:iptables conntrack:conntrack socat:socat
+CLUSTER := $(BIN)/ambit-cluster
+# Where `make apiserver-up` puts its files; the kubeconfig is in it.
+APISERVER ?= /tmp/ambit-apiserver
 VM_PACKAGES := qemu-system-x86:qemu-system-x86_64 busybox-static:/bin/busybox cpio:cpio kmod:modprobe
 
 # Packages whose tests need root: kernel tests (layer 4) and the lab (layer 5).
 ROOT_TESTS := ./bpf/... ./agent/... ./test/netlab/... ./test/demo/...
 
 # Modules of their own, whose dependencies are not the product's.
-MODULES := deploy/images
+MODULES := deploy/images test/cluster test/cluster/coredns
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build build-lab images demo test test-unit test-root test-vm lint fmt generate check fuzz bench bench-controller clean
+.PHONY: help deps build build-lab images demo test test-unit test-root test-vm test-controller apiserver-up apiserver-down lint fmt generate check fuzz bench bench-controller clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +43,19 @@ test-root: build-lab ## layers 4 and 5: kernel programs and the lab (root)
 test-vm: ## kernel tests and a small lab on another kernel: make test-vm KERNEL=6.1 (or 6.12)
 	@test/deps.sh $(VM_PACKAGES)
 	test/vm/run.sh $(or $(KERNEL),6.1)
+
+test-controller: $(CLUSTER) ## the controller against a real API server, with the race detector (PKG=./controller/kube/... for less)
+	CGO_ENABLED=1 $(CLUSTER) apiserver-test --dir build/apiserver -- go test -race -count=1 -p 1 -timeout 20m $(or $(PKG),./controller/...)
+
+apiserver-up: $(CLUSTER) ## a real API server with the mesh's resources; prints its kubeconfig (for AMBIT_TEST_KUBECONFIG)
+	@$(CLUSTER) apiserver-up --dir $(APISERVER)
+
+apiserver-down: $(CLUSTER) ## stop it and remove its files
+	@$(CLUSTER) apiserver-down --dir $(APISERVER)
+
+$(CLUSTER): $(wildcard test/cluster/*.go) test/cluster/go.mod test/cluster/go.sum
+	@mkdir -p $(BIN)
+	go build -C test/cluster -trimpath -o $(CURDIR)/$@ .
 
 build: ## the programs, static, in build/bin
 	@mkdir -p $(BIN)
@@ -63,6 +81,7 @@ lint: ## vet, staticcheck, formatting
 	go vet ./...
 	go tool staticcheck ./...
 	@for m in $(MODULES); do echo "go vet $$m"; go -C $$m vet ./... || exit 1; done
+	staticcheck=$$(go tool -n staticcheck) && cd test/cluster && $$staticcheck . ./hello ./pause
 	@out=$$(git ls-files '*.go' | grep -vE '(\.pb|_bpfel|_bpfeb)\.go$$' | xargs go tool gofumpt -l); [ -z "$$out" ] || { echo "not gofumpt'ed: $$out"; exit 1; }
 
 fmt: ## format the Go code

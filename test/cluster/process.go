@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// mark is the environment variable that tells which folder's processes a process is of. It is inherited, so it finds all of
+// them after the program that started them was killed, and it names none of anybody else's: no file of pids can do both.
+const mark = "AMBIT_CLUSTER_DIR"
+
+// Process is a program that was started and outlives this one.
+type Process struct {
+	Name string
+	log  string
+	done chan struct{} // closed once it has ended
+	err  error         // how it ended; read after done
+}
+
+// start runs argv in the background, in a session of its own, with its output in dir/log/name.log.
+func start(dir, name string, argv []string) (*Process, error) {
+	p := &Process{Name: name, log: filepath.Join(dir, "log", name+".log"), done: make(chan struct{})}
+	if err := os.MkdirAll(filepath.Dir(p.log), 0o755); err != nil {
+		return nil, err
+	}
+	out, err := os.Create(p.log)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
+	cmd.Env = append(os.Environ(), mark+"="+dir, "PATH="+os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// until asks ready again and again until it answers nil. It gives up when the process ends, or the context.
+func (p *Process) until(ctx context.Context, ready func(context.Context) error) error {
+	for {
+		err := ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-p.done:
+			return fmt.Errorf("%s ended (%w); its log ends:\n%s", p.Name, errors.Join(p.err, err), p.tail())
+		case <-ctx.Done():
+			return fmt.Errorf("%s is not ready: %w; its log ends:\n%s", p.Name, err, p.tail())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// tail is the end of its log.
+func (p *Process) tail() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+}
+
+// processesOf finds the living processes that carry dir's mark, and their descendants: a container's processes have an
+// environment of their own, but are children of a shim that has ours.
+func processesOf(dir string) ([]int, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	children := map[int][]int{}
+	var todo []int
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		parent, living := parentOf(pid)
+		if !living {
+			continue
+		}
+		children[parent] = append(children[parent], pid)
+		env, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "environ")) // unreadable: another user's, or gone
+		for v := range bytes.SplitSeq(env, []byte{0}) {
+			if string(v) == mark+"="+dir {
+				todo = append(todo, pid)
+			}
+		}
+	}
+	seen := map[int]bool{}
+	var found []int
+	for len(todo) > 0 {
+		pid := todo[0]
+		todo = todo[1:]
+		if !seen[pid] {
+			seen[pid] = true
+			found = append(found, pid)
+			todo = append(todo, children[pid]...)
+		}
+	}
+	return found, nil
+}
+
+// parentOf reads the parent from /proc/PID/stat; a zombie does not live. The name, in parentheses, may hold anything.
+func parentOf(pid int) (parent int, living bool) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, false
+	}
+	_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
+	fields := strings.Fields(rest)
+	if len(fields) < 2 || fields[0] == "Z" || fields[0] == "X" {
+		return 0, false
+	}
+	parent, err = strconv.Atoi(fields[1])
+	return parent, err == nil
+}
+
+// killAll ends all of dir's processes: politely first, so that files are closed, then not. It looks again after each round
+// because a process may have started another meanwhile.
+func killAll(ctx context.Context, dir string, polite time.Duration) error {
+	began, signal := time.Now(), syscall.SIGTERM
+	for {
+		if time.Since(began) >= polite {
+			signal = syscall.SIGKILL
+		}
+		pids, err := processesOf(dir)
+		if err != nil {
+			return err
+		}
+		if len(pids) == 0 {
+			return nil
+		}
+		if signal == syscall.SIGKILL || time.Since(began) < 10*time.Millisecond {
+			for _, pid := range pids {
+				if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+					return fmt.Errorf("end process %d: %w", pid, err)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("processes %v of %s do not end: %w", pids, dir, ctx.Err())
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}

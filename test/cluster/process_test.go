@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestKillAll: a folder's processes are found by nothing but their mark, with their descendants even of another
+// environment, and nobody else's are touched.
+func TestKillAll(t *testing.T) {
+	mine, other := t.TempDir(), t.TempDir()
+	// A stubborn process, with a child that has lost the mark.
+	p, err := start(mine, "stubborn", []string{"sh", "-c", `trap "" TERM; env -i sleep 1000 & wait; wait; wait`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bystander, err := start(other, "bystander", []string{"sleep", "1000"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := killAll(context.Background(), other, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		pids, err := processesOf(mine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(pids) == 2 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("found %v: want the shell and its child", pids)
+		}
+	}
+	if err := remove(t.Context(), mine); err != nil {
+		t.Fatal(err)
+	}
+	<-p.done
+	if pids, err := processesOf(mine); err != nil || len(pids) > 0 {
+		t.Errorf("after remove: %v, %v", pids, err)
+	}
+	if _, err := os.Stat(filepath.Join(mine, "log")); !os.IsNotExist(err) {
+		t.Errorf("the folder stays: %v", err)
+	}
+	select {
+	case <-bystander.done:
+		t.Error("another folder's process was ended")
+	default:
+	}
+	if err := remove(t.Context(), mine); err != nil {
+		t.Errorf("again: %v", err)
+	}
+}
+
+// TestUntil: a program that ends before it is ready is told of with what it said.
+func TestUntil(t *testing.T) {
+	p, err := start(t.TempDir(), "failing", []string{"sh", "-c", "echo no such thing; exit 3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.until(t.Context(), func(context.Context) error { return context.DeadlineExceeded })
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"failing ended", "exit status 3", "no such thing"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: lacks %q", err, want)
+		}
+	}
+}
