@@ -87,7 +87,7 @@ var ownMetric = regexp.MustCompile(`Name:\s*"([a-zA-Z0-9_]+)"`)
 
 // TestMetricNames: ours begin with the process they are of; all others are Istio's.
 func TestMetricNames(t *testing.T) {
-	istio := []string{"istio_", "workload_manager_", "pilot_", "citadel_"}
+	istio := []string{"istio_", "workload_manager_", "pilot_", "citadel_", "galley_"}
 	seen := 0
 	for _, s := range sources(t) {
 		if s.test || s.generated || !strings.Contains(s.text, "prometheus.") {
