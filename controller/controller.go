@@ -119,6 +119,7 @@ func (c Config) validate() error {
 
 // Run serves until ctx ends, then lets clients go and returns. Nothing it started is left.
 func Run(ctx context.Context, cfg Config) error {
+	tuneGC()
 	cfg = cfg.Defaults()
 	if err := cfg.validate(); err != nil {
 		return err

@@ -53,7 +53,7 @@ func FuzzObjects(f *testing.F) {
 		if r := tr.Resources(); !r.Empty() {
 			t.Fatalf("left behind: %v", r)
 		}
-		if n := len(tr.in.objs) + len(tr.in.inSpace) + len(tr.in.onNode) + len(tr.in.labelled) + len(tr.in.selecting) + len(tr.in.claims) +
+		if n := len(tr.in.objs) + len(tr.in.inSpace) + len(tr.in.onNode) + len(tr.in.targets.all) + len(tr.in.targets.having) + len(tr.in.selecting) + len(tr.in.claims) +
 			len(tr.in.bound) + len(tr.in.asked) + len(tr.in.sliceOf) + len(tr.in.slicePod) + len(tr.in.peerAuths) + len(tr.in.targeted) + len(tr.in.vips) + len(tr.made) + len(tr.statuses); n > 0 {
 			t.Fatalf("%d index entries left behind", n)
 		}

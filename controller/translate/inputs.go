@@ -41,12 +41,12 @@ type inputs struct {
 	objs      map[objects.Key]objects.Object
 	inSpace   multi[string, objects.Key]      // by namespace
 	onNode    multi[string, objects.Key]      // pods by node
-	labelled  multi[pair, objects.Key]        // targets by each of their labels
+	targets   groups                          // by their labels
 	selecting multi[pair, objects.Key]        // owners of a selector by one of its labels
 	spaceWide multi[string, objects.Key]      // PeerAuthentications without a selector, by namespace
 	peerAuths set[objects.Key]                // all PeerAuthentications
 	sliceOf   multi[objects.Key, objects.Key] // EndpointSlices by service
-	slicePod  multi[objects.Key, objects.Key] // EndpointSlices by pod
+	slicePod  multi[objects.Key, objects.Key] // EndpointSlices by pod, of services that have no selector
 	targeted  multi[objects.Key, objects.Key] // AuthorizationPolicies by what they name as target
 	claims    multi[string, objects.Key]      // Services and ServiceEntries by host name
 	bound     multi[objects.Key, objects.Key] // units by the Gateway they asked for
@@ -58,7 +58,7 @@ type inputs struct {
 func newInputs() inputs {
 	return inputs{
 		objs: map[objects.Key]objects.Object{}, inSpace: multi[string, objects.Key]{}, onNode: multi[string, objects.Key]{},
-		labelled: multi[pair, objects.Key]{}, selecting: multi[pair, objects.Key]{}, spaceWide: multi[string, objects.Key]{},
+		targets: newGroups(), selecting: multi[pair, objects.Key]{}, spaceWide: multi[string, objects.Key]{},
 		peerAuths: set[objects.Key]{}, sliceOf: multi[objects.Key, objects.Key]{}, slicePod: multi[objects.Key, objects.Key]{},
 		targeted: multi[objects.Key, objects.Key]{},
 		claims:   multi[string, objects.Key]{}, bound: multi[objects.Key, objects.Key]{}, asked: multi[objects.Key, objects.Key]{},
@@ -68,6 +68,7 @@ func newInputs() inputs {
 
 func (in *inputs) add(s Settings, key objects.Key, o objects.Object) {
 	in.objs[key] = o
+	in.targets.put(key, targetLabels(o))
 	in.index(s, key, o, multi[string, objects.Key].put, multi[pair, objects.Key].put, multi[objects.Key, objects.Key].put)
 	if key.Kind == objects.PeerAuthentication {
 		in.peerAuths.add(key)
@@ -76,6 +77,7 @@ func (in *inputs) add(s Settings, key objects.Key, o objects.Object) {
 
 func (in *inputs) remove(s Settings, key objects.Key, o objects.Object) {
 	delete(in.objs, key)
+	in.targets.drop(key, targetLabels(o))
 	in.index(s, key, o, multi[string, objects.Key].drop, multi[pair, objects.Key].drop, multi[objects.Key, objects.Key].drop)
 	delete(in.peerAuths, key)
 }
@@ -87,9 +89,6 @@ func (in *inputs) index(s Settings, key objects.Key, o objects.Object,
 	byKey func(multi[objects.Key, objects.Key], objects.Key, objects.Key),
 ) {
 	byName(in.inSpace, key.Namespace, key)
-	for k, v := range targetLabels(o) {
-		byPair(in.labelled, pair{key.Namespace, k, v}, key)
-	}
 	selector := selectorOf(o)
 	if p, ok := firstPair(key.Namespace, selector); ok {
 		byPair(in.selecting, p, key)
@@ -99,6 +98,13 @@ func (in *inputs) index(s Settings, key objects.Key, o objects.Object,
 		byName(in.onNode, o.NodeName, key)
 	case *corev1.Service:
 		byName(in.claims, hostname(s, o), key)
+		if bySlices(o) {
+			for slice := range in.sliceOf[key] {
+				if es := get[*objects.CompactSlice](in, slice.Kind, slice.Namespace, slice.Name); es != nil {
+					in.indexPods(slice, es, byKey)
+				}
+			}
+		}
 	case *networkingv1.ServiceEntry:
 		for _, h := range o.Spec.Hosts {
 			byName(in.claims, h, key)
@@ -117,14 +123,24 @@ func (in *inputs) index(s Settings, key objects.Key, o objects.Object,
 	case *objects.CompactSlice:
 		if svc, ok := serviceOfSlice(o); ok {
 			byKey(in.sliceOf, svc, key)
-		}
-		for i := range o.Endpoints {
-			if pod, ok := podOfEndpoint(o, &o.Endpoints[i]); ok {
-				byKey(in.slicePod, pod, key)
+			if s := get[*corev1.Service](in, svc.Kind, svc.Namespace, svc.Name); s != nil && bySlices(s) {
+				in.indexPods(key, o, byKey)
 			}
 		}
 	}
 }
+
+// indexPods puts a slice's pods into slicePod or takes them out.
+func (in *inputs) indexPods(key objects.Key, es *objects.CompactSlice, byKey func(multi[objects.Key, objects.Key], objects.Key, objects.Key)) {
+	for i := range es.Endpoints {
+		if pod, ok := podOfEndpoint(es, &es.Endpoints[i]); ok {
+			byKey(in.slicePod, pod, key)
+		}
+	}
+}
+
+// bySlices reports a Service whose pods are those that its slices name: selectors need no slices.
+func bySlices(s *corev1.Service) bool { return len(s.Spec.Selector) == 0 }
 
 // get is a typed object, or nil.
 func get[T objects.Object](in *inputs, kind objects.Kind, namespace, name string) T {

@@ -27,9 +27,9 @@ func (t *Translator) mark(key objects.Key, o objects.Object) {
 		t.markSlices(key)
 		t.markClaims(hostname(t.set, o))
 	case *objects.CompactSlice:
-		for i := range o.Endpoints {
-			if pod, ok := podOfEndpoint(o, &o.Endpoints[i]); ok {
-				t.dirty.add(pod)
+		if svc, ok := serviceOfSlice(o); ok {
+			if s := get[*corev1.Service](&t.in, svc.Kind, svc.Namespace, svc.Name); s != nil && bySlices(s) {
+				t.markPods(o)
 			}
 		}
 	case *networkingv1.ServiceEntry:
@@ -50,7 +50,7 @@ func (t *Translator) mark(key objects.Key, o objects.Object) {
 }
 
 func (t *Translator) markTargets(namespace string, selector map[string]string) {
-	t.in.selected(namespace, selector, t.dirty.add)
+	t.in.targets.selected(namespace, selector, t.dirty.add)
 }
 
 // markSpace marks everything in a namespace, whose labels give defaults.
@@ -68,10 +68,14 @@ func (t *Translator) markSlices(service objects.Key) {
 		if !ok {
 			continue
 		}
-		for i := range slice.Endpoints {
-			if pod, ok := podOfEndpoint(slice, &slice.Endpoints[i]); ok {
-				t.dirty.add(pod)
-			}
+		t.markPods(slice)
+	}
+}
+
+func (t *Translator) markPods(slice *objects.CompactSlice) {
+	for i := range slice.Endpoints {
+		if pod, ok := podOfEndpoint(slice, &slice.Endpoints[i]); ok {
+			t.dirty.add(pod)
 		}
 	}
 }
@@ -91,15 +95,11 @@ func (t *Translator) markPolicy(key objects.Key, selector map[string]string) {
 	if len(selector) == 0 {
 		return
 	}
-	if key.Namespace != t.set.RootNamespace {
-		t.markTargets(key.Namespace, selector)
-		return
+	namespace := key.Namespace
+	if namespace == t.set.RootNamespace {
+		namespace = "" // all
 	}
-	for target, o := range t.in.objs {
-		if isTarget(target.Kind) && matches(selector, targetLabels(o)) {
-			t.dirty.add(target)
-		}
-	}
+	t.markTargets(namespace, selector)
 }
 
 func (t *Translator) markPeerAuthentication(key objects.Key, selector map[string]string) {

@@ -81,19 +81,6 @@ func (in *inputs) selectedBy(kind objects.Kind, namespace string, labels map[str
 	return out
 }
 
-// selected calls yield for every target in namespace that the selector matches.
-func (in *inputs) selected(namespace string, selector map[string]string, yield func(objects.Key)) {
-	p, ok := firstPair(namespace, selector)
-	if !ok {
-		return
-	}
-	for key := range in.labelled[p] {
-		if matches(selector, targetLabels(in.objs[key])) {
-			yield(key)
-		}
-	}
-}
-
 // isTarget reports kinds that policies apply to.
 func isTarget(k objects.Kind) bool {
 	return k == objects.Pod || k == objects.WorkloadEntry || k == objects.ServiceEntry
