@@ -23,9 +23,9 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/ambit-mesh/ambit/controller/api/authz"
 	caapi "github.com/ambit-mesh/ambit/controller/api/ca"
 	"github.com/ambit-mesh/ambit/controller/api/spiffe"
-	"github.com/ambit-mesh/ambit/controller/api/workload"
 	"github.com/ambit-mesh/ambit/controller/auth"
 	"github.com/ambit-mesh/ambit/controller/ca"
 )
@@ -96,7 +96,7 @@ func TestClientCertificates(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_ = stream.Send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "ztunnel~10.1.1.1~z.ambit-system~x"}, TypeUrl: workload.AddressTypeURL})
+		_ = stream.Send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "ztunnel~10.1.1.1~z.ambit-system~x"}, TypeUrl: authz.TypeURL})
 		_, err = stream.Recv()
 		return err
 	}

@@ -98,6 +98,15 @@ func (s *SelfSigned) Changed() <-chan struct{} { return s.change.next() }
 // Expiry is when the root ends, and when the chain that signs does.
 func (s *SelfSigned) Expiry() (root, chain time.Time) { return s.change.get().Expiry() }
 
+// Phase is where a replacement of the root stands.
+func (s *SelfSigned) Phase() Phase { return s.current().rotation.Phase }
+
+func (s *SelfSigned) current() *stored {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
 // Run follows what is stored until ctx ends. Every replica runs it.
 func (s *SelfSigned) Run(ctx context.Context) error {
 	return every(ctx, s.cfg.Poll, func() {
@@ -129,9 +138,7 @@ func (s *SelfSigned) advance(ctx context.Context, distributed func(context.Conte
 	if err := s.refresh(ctx); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	st := s.now
-	s.mu.Unlock()
+	st := s.current()
 	out := true
 	if st.rotation.Phase == Distributing && st.rotation.Since.IsZero() && distributed != nil {
 		if err := distributed(ctx, st.signs.Roots()); err != nil {

@@ -163,7 +163,7 @@ func TestOperatorRotates(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := s.now.rotation.Phase; got != phase || len(certs) != roots || s.change.get().cert.Equal(old) == newSigns {
+		if got := s.Phase(); got != phase || len(certs) != roots || s.change.get().cert.Equal(old) == newSigns {
 			t.Fatalf("%v after: %v, %d roots, new signs %v", now.Sub(epoch), got, len(certs), !s.change.get().cert.Equal(old))
 		}
 	}
@@ -219,11 +219,11 @@ func TestStoreAway(t *testing.T) {
 	if err := s.advance(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
-	if s.now.rotation.Phase != Stable {
+	if s.Phase() != Stable {
 		t.Error("uses what another replica's save has kept from being stored")
 	}
 	f.conflict = false
-	if err := s.advance(t.Context(), nil); err != nil || s.now.rotation.Phase != Distributing {
+	if err := s.advance(t.Context(), nil); err != nil || s.Phase() != Distributing {
 		t.Errorf("%v %v", s.now.rotation, err)
 	}
 }
@@ -283,7 +283,7 @@ func TestRotationLosesNothing(t *testing.T) {
 			if hours > 200 {
 				t.Fatal("the rotation does not end")
 			}
-			if leader.now.rotation.Phase == Stable && !leader.change.get().cert.Equal(before) {
+			if leader.Phase() == Stable && !leader.change.get().cert.Equal(before) {
 				after += 2
 			}
 			for i, w := range mesh {
@@ -292,11 +292,11 @@ func TestRotationLosesNothing(t *testing.T) {
 			for _, a := range mesh {
 				for _, b := range mesh {
 					if err := handshake(a, b); err != nil {
-						t.Fatalf("%d h, %s: %v", hours, leader.now.rotation.Phase, err)
+						t.Fatalf("%d h, %s: %v", hours, leader.Phase(), err)
 					}
 				}
 			}
-			phases[leader.now.rotation.Phase] = true
+			phases[leader.Phase()] = true
 			time.Sleep(2 * time.Hour)
 			synctest.Wait()
 		}
