@@ -34,10 +34,11 @@ func (anyToken) Authenticate(context.Context, string) (auth.Caller, error) {
 
 // served is a Server behind a real gRPC server in memory.
 type served struct {
-	t   *testing.T
-	tab *Table
-	srv *Server
-	lis *bufconn.Listener
+	t    *testing.T
+	tab  *Table
+	srv  *Server
+	lis  *bufconn.Listener
+	hang *hanger
 }
 
 func serve(t *testing.T) *served {
@@ -45,11 +46,12 @@ func serve(t *testing.T) *served {
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	s := &served{t: t, tab: NewTable(), lis: bufconn.Listen(1 << 20)}
-	s.srv = New(Config{Table: s.tab, Auth: auth.Calls{Tokens: anyToken{}}, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry())})
+	s.hang = &hanger{Listener: s.lis}
+	s.srv = New(Config{HangUp: s.hang.hangUp, Table: s.tab, Auth: auth.Calls{Tokens: anyToken{}}, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry())})
 	gs := grpc.NewServer(grpc.ForceServerCodecV2(Codec()), grpc.MaxRecvMsgSize(64<<20))
 	discovery.RegisterAggregatedDiscoveryServiceServer(gs, s.srv)
 	ended := make(chan error, 1)
-	go func() { ended <- gs.Serve(s.lis) }()
+	go func() { ended <- gs.Serve(s.hang) }()
 	t.Cleanup(func() { gs.Stop(); <-ended })
 	return s
 }
@@ -64,7 +66,7 @@ func (s *served) connect(first ...*discovery.DeltaDiscoveryRequest) wire {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer x"), 30*time.Second)
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer x"), 10*time.Minute)
 	s.t.Cleanup(func() { cancel(); conn.Close() })
 	stream, err := discovery.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
 	if err != nil {

@@ -1,0 +1,62 @@
+package controller
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ambit-mesh/ambit/controller/api/workload"
+	"github.com/ambit-mesh/ambit/controller/objects"
+	"github.com/ambit-mesh/ambit/controller/source"
+	"github.com/ambit-mesh/ambit/controller/xds"
+)
+
+func pacedPod(i int, ip string) objects.Change {
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: fmt.Sprint("web", i)},
+		Status:     corev1.PodStatus{Phase: corev1.PodRunning, PodIP: ip, PodIPs: []corev1.PodIP{{IP: ip}}},
+	}
+	return objects.Change{Key: objects.Key{Kind: objects.Pod, Namespace: "shop", Name: pod.Name}, Object: objects.Trim(pod)}
+}
+
+// TestPace: nothing is published before the first state is whole; then a lone change is published at once, and in a burst one
+// publication every pace.
+func TestPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		table := xds.NewTable()
+		synced := 0
+		cfg := Config{}.Defaults()
+		p := newPipeline(cfg, table, newResidents(nil), testMetrics(), func() { synced++ }, func() { t.Error("failed") })
+		count := func() int { return table.Counts()[workload.AddressTypeURL] }
+		deliver := func(i int, synced bool) (took time.Duration) {
+			start := time.Now()
+			p.deliver(t.Context(), source.Batch{Changes: []objects.Change{pacedPod(i, fmt.Sprintf("10.0.0.%d", i))}, Synced: synced})
+			return time.Since(start)
+		}
+		deliver(1, false)
+		deliver(2, false)
+		if count() != 0 || synced != 0 {
+			t.Fatalf("%d published before the state was whole", count())
+		}
+		deliver(3, true)
+		if count() != 3 || synced != 1 {
+			t.Fatalf("%d published, told %d times", count(), synced)
+		}
+		time.Sleep(time.Minute)
+		if took := deliver(4, true); took != 0 || count() != 4 {
+			t.Errorf("a lone change took %s", took)
+		}
+		for i := range 5 {
+			if took := deliver(5+i, true); took != pace {
+				t.Errorf("change %d of a burst took %s", i, took)
+			}
+		}
+		if synced != 1 {
+			t.Errorf("told %d times", synced)
+		}
+	})
+}
