@@ -14,6 +14,8 @@ import (
 
 	"github.com/ambit-mesh/ambit/cmd/ambit/demo"
 	"github.com/ambit-mesh/ambit/cmd/ambit/lab"
+	"github.com/ambit-mesh/ambit/cmd/ambit/status"
+	"github.com/ambit-mesh/ambit/cmd/ambit/validate"
 	"github.com/ambit-mesh/ambit/cmd/ambit/why"
 	"github.com/ambit-mesh/ambit/cmd/ambit/ztunnelconfig"
 	"github.com/ambit-mesh/ambit/cmd/internal/release"
@@ -38,7 +40,7 @@ func root() *cobra.Command {
 		Use: "ambit", Short: "Ambit, a sidecarless service mesh",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	cmd.AddCommand(lab.Command(), demo.Command(), why.Command(), ztunnelconfig.Command(), versionCommand())
+	cmd.AddCommand(lab.Command(), demo.Command(), why.Command(), ztunnelconfig.Command(), status.Command(), validate.Command(), versionCommand())
 	return cmd
 }
 

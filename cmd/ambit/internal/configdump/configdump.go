@@ -35,7 +35,7 @@ type Dump struct {
 
 // Load reads a dump from a URL of an admin port, from a file, or from in where the name is "-".
 func Load(ctx context.Context, from string, in io.Reader) (*Dump, error) {
-	text, err := read(ctx, from, in)
+	text, err := Read(ctx, from, "/config_dump", in)
 	if err != nil {
 		return nil, fmt.Errorf("config dump: %w", err)
 	}
@@ -46,12 +46,13 @@ func Load(ctx context.Context, from string, in io.Reader) (*Dump, error) {
 	return &d, nil
 }
 
-func read(ctx context.Context, from string, in io.Reader) ([]byte, error) {
+// Read reads a document from a URL, whose path is the given one if it has none, from a file, or from in where the name is "-".
+func Read(ctx context.Context, from, path string, in io.Reader) ([]byte, error) {
 	switch {
 	case from == "-":
 		return limited(in)
 	case strings.HasPrefix(from, "http://"), strings.HasPrefix(from, "https://"):
-		return get(ctx, from)
+		return get(ctx, from, path)
 	default:
 		f, err := os.Open(from)
 		if err != nil {
@@ -62,13 +63,13 @@ func read(ctx context.Context, from string, in io.Reader) ([]byte, error) {
 	}
 }
 
-func get(ctx context.Context, from string) ([]byte, error) {
+func get(ctx context.Context, from, path string) ([]byte, error) {
 	u, err := url.Parse(from)
 	if err != nil {
 		return nil, err
 	}
 	if u.Path == "" || u.Path == "/" {
-		u.Path = "/config_dump"
+		u.Path = path
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
