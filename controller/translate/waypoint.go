@@ -17,11 +17,14 @@ const (
 	labelWaypointFor      = "istio.io/waypoint-for"
 	labelIngressWaypoint  = "istio.io/ingress-use-waypoint"
 	labelManaged          = "gateway.istio.io/managed"
+	labelGatewayName      = "gateway.networking.k8s.io/gateway-name"
 	// annotBypass lets traffic pass by a waypoint that is not there, as Istio does.
 	annotBypass = "ambit.io/bypass-missing-waypoint"
 
-	conditionBound = "istio.io/WaypointBound"
-	hbonePort      = 15008
+	reasonNotReady = "WaypointIsNotReady"
+	reasonDenied   = "AttachmentDenied"
+	reasonTraffic  = "UnsupportedTrafficType"
+	reasonForeign  = "CrossNamespaceWaypointForbidden"
 )
 
 // request is a waypoint an object asks for.
@@ -30,56 +33,11 @@ type request struct {
 	inherited bool // from the namespace
 }
 
-// serviceWaypoint is the waypoint of a Service or ServiceEntry, and the condition that tells about it.
-//
-// A waypoint that was asked for and cannot be used is published under a name that does not resolve, so that every proxy
-// refuses instead of passing by the policies that the waypoint would enforce.
-func (t *Translator) serviceWaypoint(key objects.Key, o metav1.Object) (*workload.GatewayAddress, []objects.Condition) {
-	req, ok := t.request(key, o)
-	if !ok {
-		return nil, nil
-	}
-	gw, reason := t.usable(req, o.GetNamespace(), "service")
-	name := req.gateway.Namespace + "/" + req.gateway.Name
-	if reason == "" {
-		return gatewayAddress(gw, t.set.Network), []objects.Condition{{Type: conditionBound, Status: true, Reason: "WaypointAccepted", Message: "bound to " + name}}
-	}
-	c := objects.Condition{Type: conditionBound, Reason: reason, Message: "waypoint " + name + " cannot be used; connections are refused until it can"}
-	if t.bypasses(o) || req.inherited && reason == reasonTraffic {
-		c.Message = "waypoint " + name + " cannot be used; connections go past it"
-		return nil, []objects.Condition{c}
-	}
-	return unusable(req.gateway), []objects.Condition{c}
-}
+// refusal is why a waypoint cannot be used; the zero value is that it can.
+type refusal struct{ reason, detail string }
 
-// workloadWaypoint is the waypoint for traffic to the workload's own address. A waypoint that the namespace names for services
-// is none.
-func (t *Translator) workloadWaypoint(key objects.Key, o metav1.Object) *workload.GatewayAddress {
-	req, ok := t.request(key, o)
-	if !ok {
-		return nil
-	}
-	gw, reason := t.usable(req, o.GetNamespace(), "workload")
-	switch {
-	case reason == "":
-		return gatewayAddress(gw, t.set.Network)
-	case req.inherited && (gw == nil || reason == reasonTraffic):
-		return nil // by default waypoints are for services; the services' own entries refuse
-	case t.bypasses(o):
-		return nil
-	default:
-		return unusable(req.gateway)
-	}
-}
-
-const (
-	reasonNotReady = "WaypointIsNotReady"
-	reasonDenied   = "AttachmentDenied"
-	reasonTraffic  = "UnsupportedTrafficType"
-)
-
-// request reads the labels of the object, then those of its namespace.
-func (t *Translator) request(key objects.Key, o metav1.Object) (request, bool) {
+// request reads the labels of the object, then those of its namespace. "none" asks for none.
+func (t *Translator) request(o metav1.Object) (request, bool) {
 	if m := o.GetLabels()[labelManaged]; m == "istio.io-mesh-controller" || m == "istio.io-eastwest-controller" {
 		return request{}, false
 	}
@@ -87,84 +45,137 @@ func (t *Translator) request(key objects.Key, o metav1.Object) (request, bool) {
 	if labels[labelUseWaypoint] == "" {
 		labels, inherited = t.spaceLabels(o.GetNamespace()), true
 	}
-	name := labels[labelUseWaypoint]
-	if name == "" || name == "none" {
-		return request{}, false
-	}
-	gw := objects.Key{Kind: objects.Gateway, Namespace: firstOf(labels[labelUseWaypointSpace], o.GetNamespace()), Name: name}
-	t.in.bound.put(gw, key)
-	t.in.asked.put(key, gw)
-	return request{gw, inherited}, true
+	gw, ok := named(labels, labelUseWaypoint, labelUseWaypointSpace, o.GetNamespace())
+	return request{gw, inherited}, ok
 }
 
-// usable checks the gateway; reason is empty if it may be used for that kind of traffic by that namespace.
-func (t *Translator) usable(req request, from, traffic string) (gw *gatewayv1.Gateway, reason string) {
-	gw = get[*gatewayv1.Gateway](&t.in, req.gateway.Kind, req.gateway.Namespace, req.gateway.Name)
-	if gw == nil || gatewayAddress(gw, t.set.Network) == nil {
-		return nil, reasonNotReady
+// named is the Gateway that labels name, by default in the namespace of the object.
+func named(labels map[string]string, name, space, namespace string) (objects.Key, bool) {
+	gw := labels[name]
+	if gw == "" || gw == "none" {
+		return objects.Key{}, false
 	}
-	if !t.admits(gw, from) {
-		return gw, reasonDenied
-	}
-	if accepts := firstOf(gw.Labels[labelWaypointFor], "service"); accepts != "all" && accepts != traffic {
-		return gw, reasonTraffic
-	}
-	return gw, ""
+	return gatewayKey(firstOf(labels[space], namespace), gw), true
 }
 
-// admits reads allowedRoutes of the listener that takes HBONE: by default only the gateway's own namespace may use it.
+// usable checks a gateway for one kind of traffic of one namespace.
+func (t *Translator) usable(key objects.Key, from, traffic string) (*gatewayv1.Gateway, refusal) {
+	gw := get[*gatewayv1.Gateway](&t.in, key.Kind, key.Namespace, key.Name)
+	if gw == nil {
+		return nil, refusal{reasonNotReady, "there is no such Gateway"}
+	}
+	if why := t.noWaypoint(gw); why != "" {
+		return gw, refusal{reasonNotReady, why}
+	}
+	accepts := t.trafficOf(gw)
+	switch {
+	case t.gatewayAddress(gw) == nil:
+		return gw, refusal{reasonNotReady, "it has no address yet"}
+	case !t.admits(gw, from):
+		return gw, refusal{reasonDenied, "its allowedRoutes do not admit namespace " + from}
+	case accepts != "all" && accepts != traffic:
+		return gw, refusal{reasonTraffic, "it takes traffic for " + clip(accepts) + ", not for " + traffic}
+	}
+	return gw, refusal{}
+}
+
+// admits reads allowedRoutes of the listener that takes the mesh's traffic: by default only the gateway's own namespace may
+// use it.
 func (t *Translator) admits(gw *gatewayv1.Gateway, from string) bool {
-	for _, l := range gw.Spec.Listeners {
-		if l.Port != hbonePort || l.Protocol != "HBONE" || l.AllowedRoutes == nil || l.AllowedRoutes.Namespaces == nil || l.AllowedRoutes.Namespaces.From == nil {
-			continue
+	l := t.meshListener(gw)
+	if l == nil {
+		return gw.Namespace == from
+	}
+	return t.allows(gw, l, from)
+}
+
+// meshListener is the listener of the inbound binding if there is one, or else that for HBONE.
+func (t *Translator) meshListener(gw *gatewayv1.Gateway) *gatewayv1.Listener {
+	find := func(match func(*gatewayv1.Listener) bool) *gatewayv1.Listener {
+		for i := range gw.Spec.Listeners {
+			if match(&gw.Spec.Listeners[i]) {
+				return &gw.Spec.Listeners[i]
+			}
 		}
+		return nil
+	}
+	if b := t.bindingOf(gw); b != nil {
+		bound := find(func(l *gatewayv1.Listener) bool {
+			if b.Port != 0 {
+				return uint32(l.Port) == b.Port
+			}
+			return b.Protocol == workload.ApplicationTunnel_PROXY && l.Protocol == protocolProxy
+		})
+		if bound != nil {
+			return bound
+		}
+	}
+	return find(func(l *gatewayv1.Listener) bool { return l.Protocol == protocolHBONE && l.Port == hbonePort })
+}
+
+// allows reads allowedRoutes.namespaces of one listener.
+func (t *Translator) allows(gw *gatewayv1.Gateway, l *gatewayv1.Listener, from string) bool {
+	if l.AllowedRoutes != nil && l.AllowedRoutes.Namespaces != nil && l.AllowedRoutes.Namespaces.From != nil {
 		switch *l.AllowedRoutes.Namespaces.From {
 		case gatewayv1.NamespacesFromAll:
 			return true
 		case gatewayv1.NamespacesFromSelector:
 			selector, err := metav1.LabelSelectorAsSelector(l.AllowedRoutes.Namespaces.Selector)
 			return err == nil && selector.Matches(labels.Set(t.spaceLabels(from)))
+		case gatewayv1.NamespacesFromNone:
+			return false
 		}
 	}
 	return gw.Namespace == from
 }
 
-// gatewayAddress is where a gateway that is ready can be reached: its first host name, or else its first address.
-func gatewayAddress(gw *gatewayv1.Gateway, network string) *workload.GatewayAddress {
+// addressesOf are the addresses of a gateway that is ready: its status has none before. Those of an unmanaged one are given.
+func (t *Translator) addressesOf(gw *gatewayv1.Gateway) []gatewayv1.GatewayStatusAddress {
+	if len(gw.Status.Addresses) > 0 || t.controllerOf(string(gw.Spec.GatewayClassName)) != controllerUnmanaged {
+		return gw.Status.Addresses
+	}
+	var out []gatewayv1.GatewayStatusAddress
+	for _, a := range gw.Spec.Addresses {
+		out = append(out, gatewayv1.GatewayStatusAddress(a))
+	}
+	return out
+}
+
+// gatewayAddress is where a gateway can be reached: its first host name, or else its first address; nil if nowhere yet.
+func (t *Translator) gatewayAddress(gw *gatewayv1.Gateway) *workload.GatewayAddress {
 	out := &workload.GatewayAddress{HboneMtlsPort: hbonePort}
-	for _, a := range gw.Status.Addresses {
-		if a.Type != nil && *a.Type == gatewayv1.HostnameAddressType {
-			out.Destination = &workload.GatewayAddress_Hostname{Hostname: &workload.NamespacedHostname{Namespace: gw.Namespace, Hostname: a.Value}}
+	addresses := t.addressesOf(gw)
+	for _, a := range addresses {
+		if a.Type != nil && *a.Type == gatewayv1.HostnameAddressType && a.Value != "" {
+			out.Destination = hostnameOf(gw.Namespace, a.Value)
 			return out
 		}
 	}
-	for _, a := range gw.Status.Addresses {
-		if ip, err := netip.ParseAddr(a.Value); err == nil {
-			out.Destination = &workload.GatewayAddress_Address{Address: &workload.NetworkAddress{Network: network, Address: ip.Unmap().AsSlice()}}
+	for _, a := range addresses {
+		if ip, err := netip.ParseAddr(a.Value); err == nil && ip.Zone() == "" {
+			out.Destination = addressOf(t.set.Network, ip)
 			return out
 		}
 	}
 	return nil
 }
 
+func hostnameOf(namespace, name string) *workload.GatewayAddress_Hostname {
+	return &workload.GatewayAddress_Hostname{Hostname: &workload.NamespacedHostname{Namespace: namespace, Hostname: name}}
+}
+
+func addressOf(network string, ip netip.Addr) *workload.GatewayAddress_Address {
+	return &workload.GatewayAddress_Address{Address: &workload.NetworkAddress{Network: network, Address: ip.Unmap().AsSlice()}}
+}
+
 // unusable is a waypoint that no proxy can resolve: a name below .invalid (RFC 2606), which no service can have.
 func unusable(gw objects.Key) *workload.GatewayAddress {
 	return &workload.GatewayAddress{
-		Destination: &workload.GatewayAddress_Hostname{Hostname: &workload.NamespacedHostname{
-			Namespace: gw.Namespace, Hostname: gw.Name + "." + gw.Namespace + ".waypoint-not-ready.invalid",
-		}},
+		Destination:   hostnameOf(gw.Namespace, gw.Name+"."+gw.Namespace+".waypoint-not-ready.invalid"),
 		HboneMtlsPort: hbonePort,
 	}
 }
 
 func (t *Translator) bypasses(o metav1.Object) bool {
 	return firstOf(o.GetAnnotations()[annotBypass], t.spaceAnnotations(o.GetNamespace())[annotBypass]) == "true"
-}
-
-// forget drops what a unit asked for the last time it was made.
-func (t *Translator) forget(key objects.Key) {
-	for gw := range t.in.asked[key] {
-		t.in.bound.drop(gw, key)
-	}
-	delete(t.in.asked, key)
 }
