@@ -61,7 +61,10 @@ type Config struct {
 
 // Defaults fills empty fields.
 func (c Config) Defaults() Config {
-	c.Translate = c.Translate.Defaults()
+	names := c.Translate.Defaults()
+	root := names.RootNamespace
+	names.RootNamespace = c.Translate.RootNamespace // what was not given is left to MeshConfig
+	c.Translate = names
 	c.Kubernetes = c.Kubernetes.defaults()
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -84,7 +87,6 @@ func (c Config) Defaults() Config {
 	if c.RootSettle == 0 {
 		c.RootSettle = time.Hour
 	}
-	root := c.Translate.RootNamespace
 	if len(c.ServerNames) == 0 {
 		c.ServerNames = []string{
 			"ambit-controller.ambit-system.svc", "ambit-controller.ambit-system.svc." + c.Translate.ClusterDomain, "ambit-controller.ambit-system",

@@ -25,7 +25,7 @@ type dumps struct {
 	table        *xds.Table
 	statuses     func() map[objects.Key]objects.Status
 	problems     func() []manifest.Problem
-	settings     translate.Settings
+	settings     func() translate.Settings
 	nodeAccounts []string
 }
 
@@ -46,7 +46,7 @@ func serveDump(w http.ResponseWriter, log *slog.Logger, dump func(*jsonStream)) 
 // everything is /debug/config.
 func (d dumps) everything(j *jsonStream) {
 	j.open('{')
-	j.field("settings", d.settings)
+	j.field("settings", d.settings())
 	j.field("nodeAccounts", d.nodeAccounts)
 	for _, part := range addressParts {
 		j.key(part.name)

@@ -36,7 +36,7 @@ func debugHandler(ready *readiness, p *pipeline, xs *xds.Server, problems *probl
 	mux.HandleFunc("POST /debug/force_disconnect", func(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, map[string]int{"disconnected": xs.Disconnect(r.FormValue("proxyID"))})
 	})
-	d := dumps{table: p.table, statuses: p.statuses, problems: problems.now.get, settings: cfg.Translate, nodeAccounts: cfg.NodeAccounts}
+	d := dumps{table: p.table, statuses: p.statuses, problems: problems.now.get, settings: p.settings, nodeAccounts: cfg.NodeAccounts}
 	for name, dump := range map[string]func(*jsonStream){
 		"config": d.everything, "registryz": d.services, "endpointz": d.endpoints, "authorizationz": d.policies, "configz": d.objects, "ambientz": d.resources,
 	} {

@@ -65,6 +65,7 @@ func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
 	statuses := p.translator.Update(b.Changes, p.put)
 	first := b.Synced && !p.synced
 	maps.Copy(p.unwritten, statuses)
+	p.logMesh(statuses)
 	p.mu.Unlock()
 	p.metrics.changes.Add(float64(len(b.Changes)))
 	p.metrics.arrived(b.Changes)
@@ -147,6 +148,29 @@ func (p *pipeline) writeStatuses(ctx context.Context, w source.StatusWriter) err
 			return nil
 		case <-time.After(statusRetry):
 			p.wakeWriter()
+		}
+	}
+}
+
+// settings are those in force.
+func (p *pipeline) settings() translate.Settings {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.translator.Settings()
+}
+
+// logMesh tells what became of MeshConfig: a ConfigMap has no status.
+func (p *pipeline) logMesh(statuses map[objects.Key]objects.Status) {
+	for key, st := range statuses {
+		if key.Kind != objects.ConfigMap {
+			continue
+		}
+		for _, c := range st.Conditions {
+			level := slog.LevelInfo
+			if !c.Status {
+				level = slog.LevelWarn
+			}
+			p.log.Log(context.Background(), level, "MeshConfig has been read", "object", key.String(), "accepted", c.Status, "reason", c.Reason, "message", c.Message)
 		}
 	}
 }

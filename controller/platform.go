@@ -105,13 +105,13 @@ func openKubernetes(cfg Config, reg prometheus.Registerer) (platform, error) {
 		return platform{}, err
 	}
 	m := kube.NewMetrics(reg)
-	src, err := kube.NewSource(cluster, cfg.Translate.RootNamespace, cfg.Log, m)
+	src, err := kube.NewSource(cluster, cfg.Translate.Defaults().RootNamespace, cfg.Log, m)
 	if err != nil {
 		return platform{}, err
 	}
 	statuses := kube.NewStatus(src)
 	p := platform{
-		source: src, statuses: statuses, waiting: src.Waiting, store: kube.NewSecret(cluster, cfg.Translate.RootNamespace, k.RootSecret),
+		source: src, statuses: statuses, waiting: src.Waiting, store: kube.NewSecret(cluster, cfg.Translate.Defaults().RootNamespace, k.RootSecret),
 		elect: everybody, writers: []writer{statuses.Lead},
 		roots: func(s ca.Signer) (writer, func(context.Context, []byte) error) {
 			maps := kube.NewRootConfigMaps(src, s)

@@ -22,6 +22,9 @@ func (t *Translator) put(c objects.Change) {
 	t.replace(c.Key, c.Object)
 	switch c.Key.Kind {
 	case objects.Namespace:
+		if !t.effective().equal(t.set) { // the root namespace names the network
+			t.configure()
+		}
 		t.reveal(c.Key.Name)
 	case objects.ConfigMap:
 		if c.Key == t.meshKey() {

@@ -3,6 +3,7 @@ package translate
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
@@ -53,9 +54,12 @@ func FuzzObjects(f *testing.F) {
 		if r := tr.Resources(); !r.Empty() {
 			t.Fatalf("left behind: %v", r)
 		}
-		if n := len(tr.in.objs) + len(tr.in.inSpace) + len(tr.in.onNode) + len(tr.in.targets.all) + len(tr.in.targets.having) + len(tr.in.selecting) + len(tr.in.claims) +
-			len(tr.in.bound) + len(tr.in.asked) + len(tr.in.sliceOf) + len(tr.in.slicePod) + len(tr.in.peerAuths) + len(tr.in.targeted) + len(tr.in.vips) + len(tr.made) + len(tr.statuses); n > 0 {
-			t.Fatalf("%d index entries left behind", n)
+		for _, v := range []reflect.Value{reflect.ValueOf(*tr), reflect.ValueOf(tr.in), reflect.ValueOf(tr.in.targets)} {
+			for i := range v.NumField() {
+				if f := v.Field(i); f.Kind() == reflect.Map && f.Len() > 0 {
+					t.Fatalf("%s: %d entries left behind", v.Type().Field(i).Name, f.Len())
+				}
+			}
 		}
 	})
 }

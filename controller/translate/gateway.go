@@ -23,7 +23,7 @@ func (t *Translator) gatewayClass(key objects.Key) unit {
 // gateway is the unit of a Gateway: its conditions, if its class is the mesh's, and the workloads of a gateway to another network.
 func (t *Translator) gateway(key objects.Key) unit {
 	gw := get[*gatewayv1.Gateway](&t.in, key.Kind, key.Namespace, key.Name)
-	u := unit{addresses: t.gatewayWorkloads(gw)}
+	u := unit{addresses: t.gatewayWorkloads(key, gw)}
 	controller := t.controllerOf(string(gw.Spec.GatewayClassName))
 	if !ours(controller) {
 		return u

@@ -4,6 +4,7 @@ import (
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
@@ -49,10 +50,18 @@ type inputs struct {
 	slicePod  multi[objects.Key, objects.Key] // EndpointSlices by pod, of services that have no selector
 	targeted  multi[objects.Key, objects.Key] // AuthorizationPolicies by what they name as target
 	claims    multi[string, objects.Key]      // Services and ServiceEntries by host name
-	bound     multi[objects.Key, objects.Key] // units by the Gateway they asked for
-	asked     multi[objects.Key, objects.Key] // the reverse
+	asks      multi[objects.Key, objects.Key] // whatever names a Gateway as waypoint, by that Gateway; namespaces too
+	instances multi[objects.Key, objects.Key] // pods by the Gateway they are said to be instances of
+	classed   multi[string, objects.Key]      // Gateways by class
+	leads     multi[string, objects.Key]      // Gateways by the network they lead into
+	inNetwork multi[string, objects.Key]      // WorkloadEntries and ServiceEntries by network
+	routed    multi[objects.Key, objects.Key] // routes by parent
 	vips      map[vipKey]vip                  // automatically allocated
 	vipsStale bool
+	// hidden are the objects of namespaces that are not discovered.
+	hidden map[string]map[objects.Key]objects.Object
+	// instancesChanged are Gateways whose instances may have other accounts than before.
+	instancesChanged set[objects.Key]
 }
 
 func newInputs() inputs {
@@ -61,8 +70,10 @@ func newInputs() inputs {
 		targets: newGroups(), selecting: multi[pair, objects.Key]{}, spaceWide: multi[string, objects.Key]{},
 		peerAuths: set[objects.Key]{}, sliceOf: multi[objects.Key, objects.Key]{}, slicePod: multi[objects.Key, objects.Key]{},
 		targeted: multi[objects.Key, objects.Key]{},
-		claims:   multi[string, objects.Key]{}, bound: multi[objects.Key, objects.Key]{}, asked: multi[objects.Key, objects.Key]{},
-		vips: map[vipKey]vip{},
+		claims:   multi[string, objects.Key]{}, asks: multi[objects.Key, objects.Key]{}, instances: multi[objects.Key, objects.Key]{},
+		classed: multi[string, objects.Key]{}, leads: multi[string, objects.Key]{}, inNetwork: multi[string, objects.Key]{},
+		routed: multi[objects.Key, objects.Key]{}, vips: map[vipKey]vip{},
+		hidden: map[string]map[objects.Key]objects.Object{}, instancesChanged: set[objects.Key]{},
 	}
 }
 
@@ -93,9 +104,32 @@ func (in *inputs) index(s Settings, key objects.Key, o objects.Object,
 	if p, ok := firstPair(key.Namespace, selector); ok {
 		byPair(in.selecting, p, key)
 	}
+	for _, gw := range asksOf(o) {
+		byKey(in.asks, gw, key)
+	}
+	if key.Kind == objects.Pod || key.Kind == objects.WorkloadEntry {
+		if name := o.GetLabels()[labelGatewayName]; name != "" {
+			gw := gatewayKey(key.Namespace, name)
+			byKey(in.instances, gw, key)
+			in.instancesChanged.add(gw)
+		}
+	}
+	for _, n := range networksOf(o) {
+		byName(in.inNetwork, n, key)
+	}
+	for _, p := range parentsOf(o) {
+		if parent, ok := parentKey(key.Namespace, parentRef(p)); ok {
+			byKey(in.routed, parent, key)
+		}
+	}
 	switch o := o.(type) {
 	case *objects.CompactPod:
 		byName(in.onNode, o.NodeName, key)
+	case *gatewayv1.Gateway:
+		byName(in.classed, string(o.Spec.GatewayClassName), key)
+		if n := networkOf(o); n != "" {
+			byName(in.leads, n, key)
+		}
 	case *corev1.Service:
 		byName(in.claims, hostname(s, o), key)
 		if bySlices(o) {
@@ -146,4 +180,39 @@ func bySlices(s *corev1.Service) bool { return len(s.Spec.Selector) == 0 }
 func get[T objects.Object](in *inputs, kind objects.Kind, namespace, name string) T {
 	o, _ := in.objs[objects.Key{Kind: kind, Namespace: namespace, Name: name}].(T)
 	return o
+}
+
+// asksOf are the Gateways that an object's labels name as waypoint or canary; for a ServiceEntry those of its endpoints too.
+func asksOf(o objects.Object) []objects.Key {
+	namespace := o.GetNamespace()
+	if _, ok := o.(*corev1.Namespace); ok {
+		namespace = o.GetName()
+	}
+	var out []objects.Key
+	add := func(labels map[string]string) {
+		if gw, ok := named(labels, labelUseWaypoint, labelUseWaypointSpace, namespace); ok {
+			out = append(out, gw)
+		}
+		if gw, ok := named(labels, labelCanary, labelCanarySpace, namespace); ok {
+			out = append(out, gw)
+		}
+	}
+	add(o.GetLabels())
+	switch o := o.(type) {
+	case *networkingv1.ServiceEntry:
+		for _, ep := range o.Spec.Endpoints {
+			add(ep.GetLabels())
+		}
+	case *networkingv1.WorkloadEntry:
+		add(o.Spec.Labels)
+	}
+	return out
+}
+
+// classNameOf is the class of a Gateway.
+func classNameOf(o objects.Object) string {
+	if gw, ok := o.(*gatewayv1.Gateway); ok {
+		return string(gw.Spec.GatewayClassName)
+	}
+	return ""
 }

@@ -1,6 +1,8 @@
 package translate
 
 import (
+	"slices"
+
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -10,12 +12,42 @@ import (
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
 
+// membership says that a workload is an endpoint of one service.
+type membership struct {
+	object objects.Key // Service or ServiceEntry
+	name   string      // namespace/hostname
+	ports  *workload.PortList
+}
+
+type memberships []membership
+
+// serve makes a workload an endpoint of services, and has those that are guarded guarded at it.
+func (t *Translator) serve(key objects.Key, w *workload.Workload, in memberships) {
+	guarded := portGuards{}
+	for _, m := range in {
+		if w.Services == nil {
+			w.Services = make(map[string]*workload.PortList, len(in))
+		}
+		w.Services[m.name] = m.ports
+		if g, ok := t.guards[m.object]; ok {
+			for _, p := range m.ports.Ports {
+				guarded.add(p.TargetPort, g)
+			}
+		}
+	}
+	if name := t.guardPolicy(key, guarded); name != "" {
+		w.AuthorizationPolicies = append(w.AuthorizationPolicies, name)
+		slices.Sort(w.AuthorizationPolicies)
+	}
+}
+
 // podServices lists the services a pod is an endpoint of, with its ports.
-func (t *Translator) podServices(p *objects.CompactPod) map[string]*workload.PortList {
-	out := map[string]*workload.PortList{}
+func (t *Translator) podServices(p *objects.CompactPod) memberships {
+	var out memberships
 	add := func(s *corev1.Service) {
 		if s != nil && s.Spec.Type != corev1.ServiceTypeExternalName {
-			out[t.serviceKey(s)] = servicePorts(s, func(sp corev1.ServicePort) uint32 { return podTargetPort(p, sp) })
+			key := objects.Key{Kind: objects.Service, Namespace: s.Namespace, Name: s.Name}
+			out = append(out, membership{key, t.serviceKey(s), servicePorts(s, func(sp corev1.ServicePort) uint32 { return podTargetPort(p, sp) })})
 		}
 	}
 	for _, key := range t.in.selectedBy(objects.Service, p.Namespace, p.Labels) {
@@ -25,11 +57,11 @@ func (t *Translator) podServices(p *objects.CompactPod) map[string]*workload.Por
 		add(t.serviceWithoutSelector(slice, p))
 	}
 	for _, key := range t.in.selectedBy(objects.ServiceEntry, p.Namespace, p.Labels) {
-		t.addEntryServices(out, key, func(sp *networkingapi.ServicePort) uint32 {
+		out = t.addEntryServices(out, key, func(sp *networkingapi.ServicePort) uint32 {
 			return firstNonZero(containerPort(p, sp.Name), sp.TargetPort, sp.Number)
 		})
 	}
-	return nonEmpty(out)
+	return out
 }
 
 // serviceWithoutSelector is the service of a slice that names this very pod, when nothing but the slice binds them.
@@ -55,7 +87,7 @@ func (t *Translator) serviceWithoutSelector(slice objects.Key, p *objects.Compac
 }
 
 // addEntryServices adds the services of a ServiceEntry: one per host that it holds in its namespace.
-func (t *Translator) addEntryServices(out map[string]*workload.PortList, key objects.Key, target func(*networkingapi.ServicePort) uint32) {
+func (t *Translator) addEntryServices(out memberships, key objects.Key, target func(*networkingapi.ServicePort) uint32) memberships {
 	se := get[*networkingv1.ServiceEntry](&t.in, key.Kind, key.Namespace, key.Name)
 	ports := &workload.PortList{}
 	for _, sp := range se.Spec.Ports {
@@ -64,10 +96,11 @@ func (t *Translator) addEntryServices(out map[string]*workload.PortList, key obj
 		}
 	}
 	for _, host := range se.Spec.Hosts {
-		if t.publishes(se, host) && t.winner(key.Namespace, host) == key {
-			out[key.Namespace+"/"+host] = ports
+		if t.publishes(key, se, host) && t.winner(key.Namespace, host) == key {
+			out = append(out, membership{key, key.Namespace + "/" + host, ports})
 		}
 	}
+	return out
 }
 
 // servicePorts maps a Service's ports to a workload's. A port that the workload does not have is left out.
@@ -108,11 +141,4 @@ func firstNonZero(values ...uint32) uint32 {
 		}
 	}
 	return 0
-}
-
-func nonEmpty(m map[string]*workload.PortList) map[string]*workload.PortList {
-	if len(m) == 0 {
-		return nil
-	}
-	return m
 }

@@ -71,9 +71,13 @@ func (t *Translator) networkGateway(network string) *workload.GatewayAddress {
 }
 
 // gatewayWorkloads stand for the gateways to other networks: what a workload's network gateway refers to must itself be known.
-func (t *Translator) gatewayWorkloads(gw *gatewayv1.Gateway) []*workload.Address {
+// Of several Gateways with the same way, the oldest makes it.
+func (t *Translator) gatewayWorkloads(key objects.Key, gw *gatewayv1.Gateway) []*workload.Address {
 	var out []*workload.Address
 	for _, way := range t.remoteGateways(gw) {
+		if t.madeByOlder(key, way) {
+			continue
+		}
 		name := "NetworkGateway/" + way.network + "/" + way.value + "/" + strconv.Itoa(int(way.port))
 		w := &workload.Workload{
 			Uid: name, Name: name, Namespace: gw.Namespace, Network: way.network,
@@ -88,6 +92,30 @@ func (t *Translator) gatewayWorkloads(gw *gatewayv1.Gateway) []*workload.Address
 		out = append(out, workloadAddress(w))
 	}
 	return out
+}
+
+func (t *Translator) madeByOlder(key objects.Key, way remoteGateway) bool {
+	for other := range t.in.leads[way.network] {
+		gw := get[*gatewayv1.Gateway](&t.in, other.Kind, other.Namespace, other.Name)
+		if other != key && t.older(other, key) && slices.Contains(t.remoteGateways(gw), way) {
+			return true
+		}
+	}
+	return false
+}
+
+// markNetwork marks who reads the gateways of a network.
+func (t *Translator) markNetwork(gw *gatewayv1.Gateway) {
+	network := networkOf(gw)
+	if network == "" {
+		return
+	}
+	for key := range t.in.inNetwork[network] {
+		t.dirty.add(key)
+	}
+	for key := range t.in.leads[network] {
+		t.dirty.add(key)
+	}
 }
 
 // networksOf are the other networks in which an object says that its workloads are.

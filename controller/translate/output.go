@@ -41,38 +41,26 @@ type resource struct {
 // settle makes the dirty units anew.
 func (t *Translator) settle(emit func(Output)) map[objects.Key]objects.Status {
 	before := map[resource]uint64{} // what the dirty units had come to: a name may move from one to another
-	for key := range t.dirty {
-		for _, o := range t.made[key] {
-			before[o.resource] = o.sum
-		}
-	}
 	statuses := map[objects.Key]objects.Status{}
-	kept := make(set[resource], len(before))
-	for _, key := range slices.SortedFunc(maps.Keys(t.dirty), objects.Key.Compare) {
-		u := t.build(key)
-		var made []output
-		for _, out := range u.outputs() {
-			now := output{resource: resource{out.IsPolicy, out.Name}}
-			if out.Err = t.encode(&out); out.Err == nil {
-				now.sum = sum(out.Encoded)
-			} else {
-				now.sum = before[now.resource]
-				emit(Output{Name: out.Name, IsPolicy: out.IsPolicy, Err: out.Err})
-			}
-			if kept.has(now.resource) {
-				continue // an object that says the same twice
-			}
-			kept.add(now.resource)
-			made = append(made, now)
-			if old, ok := before[now.resource]; out.Err == nil && (!ok || old != now.sum) {
-				emit(out)
+	kept := set[resource]{}
+	for len(t.dirty) > 0 { // objects first, then the policies that they share, which making them may have marked
+		round := slices.SortedFunc(maps.Keys(t.dirty), objects.Key.Compare)
+		t.dirty = set[objects.Key]{} // not cleared: a map keeps the room of the first state for ever
+		for _, key := range round {
+			for _, o := range t.made[key] {
+				before[o.resource] = o.sum
+				delete(kept, o.resource) // of a unit that is made a second time
 			}
 		}
-		store(t.made, key, slices.Clip(made), len(made) == 0)
-		st := u.status(key, t.in.objs[key])
-		if old, ok := t.statuses[key]; ok == st.Empty() || ok && !old.Equal(st) {
-			statuses[key] = st
-			store(t.statuses, key, st, st.Empty())
+		for _, key := range round {
+			u := t.build(key)
+			made := t.emitUnit(u, before, kept, emit)
+			store(t.made, key, made, len(made) == 0)
+			st := u.status(key, t.in.objs[key])
+			if old, ok := t.statuses[key]; ok == st.Empty() || ok && !old.Equal(st) {
+				statuses[key] = st
+				store(t.statuses, key, st, st.Empty())
+			}
 		}
 	}
 	for r := range before {
@@ -80,8 +68,30 @@ func (t *Translator) settle(emit func(Output)) map[objects.Key]objects.Status {
 			emit(Output{Name: r.name, IsPolicy: r.isPolicy})
 		}
 	}
-	t.dirty = set[objects.Key]{} // not cleared: a map keeps the room of the first state for ever
 	return statuses
+}
+
+// emitUnit emits what of a unit is not as before, and returns what to remember of it.
+func (t *Translator) emitUnit(u unit, before map[resource]uint64, kept set[resource], emit func(Output)) []output {
+	var made []output
+	for _, out := range u.outputs() {
+		now := output{resource: resource{out.IsPolicy, out.Name}}
+		if out.Err = t.encode(&out); out.Err == nil {
+			now.sum = sum(out.Encoded)
+		} else {
+			now.sum = before[now.resource]
+			emit(Output{Name: out.Name, IsPolicy: out.IsPolicy, Err: out.Err})
+		}
+		if kept.has(now.resource) {
+			continue // an object that says the same twice
+		}
+		kept.add(now.resource)
+		made = append(made, now)
+		if old, ok := before[now.resource]; out.Err == nil && (!ok || old != now.sum) {
+			emit(out)
+		}
+	}
+	return slices.Clip(made)
 }
 
 // Statuses is everything that owners of objects are told now. The map is a copy.

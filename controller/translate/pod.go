@@ -17,7 +17,6 @@ const (
 	labelRegion      = "topology.kubernetes.io/region"
 	labelZone        = "topology.kubernetes.io/zone"
 	labelSubzone     = "topology.istio.io/subzone"
-	labelGatewayName = "gateway.networking.k8s.io/gateway-name"
 )
 
 // pod makes the workload of a pod. Pods that ended, or have no address yet, have none.
@@ -36,7 +35,6 @@ func (t *Translator) pod(key objects.Key) unit {
 		WorkloadName:          podWorkloadName(p),
 		Status:                podStatus(p),
 		Locality:              t.nodeLocality(p.NodeName),
-		Services:              t.podServices(p),
 		AuthorizationPolicies: t.policiesOf(p.Namespace, p.Labels),
 	}
 	if p.HostNetwork {
@@ -46,8 +44,11 @@ func (t *Translator) pod(key objects.Key) unit {
 	if p.Annotations[annotRedirection] == "enabled" && w.TunnelProtocol == workload.TunnelProtocol_NONE {
 		w.TunnelProtocol = workload.TunnelProtocol_HBONE
 	}
-	if p.Labels[labelGatewayName] == "" { // an instance of a waypoint has none itself
-		w.Waypoint = t.workloadWaypoint(key, p)
+	t.serve(key, w, t.podServices(p))
+	if gw := t.instanceOf(p.Namespace, p.Labels); gw != nil { // an instance of a waypoint has none itself
+		w.ApplicationTunnel = t.bindingOf(gw)
+	} else {
+		w.Waypoint = t.workloadBinding(p).waypoint
 	}
 	return unit{addresses: []*workload.Address{workloadAddress(w)}}
 }
@@ -58,6 +59,7 @@ func (t *Translator) common(w *workload.Workload, labels map[string]string) {
 	if w.Network == "" {
 		w.Network = t.set.Network
 	}
+	w.NetworkGateway = t.networkGateway(w.Network)
 	if t.set.TrustDomain != "cluster.local" { // the default is sent empty
 		w.TrustDomain = t.set.TrustDomain
 	}

@@ -43,10 +43,9 @@ func (t *Translator) service(key objects.Key) unit {
 		}
 		out.Ports = append(out.Ports, port)
 	}
-	waypoint, conditions := t.serviceWaypoint(key, s)
-	out.Waypoint = waypoint
-	out.IngressUseWaypoint = waypoint != nil && firstOf(s.Labels[labelIngressWaypoint], t.spaceLabels(s.Namespace)[labelIngressWaypoint]) == "true"
-	return unit{addresses: []*workload.Address{serviceAddress(out)}, conditions: conditions}
+	b := t.serviceBinding(key, s)
+	out.Waypoint, out.WeightedWaypoints, out.IngressUseWaypoint = b.waypoint, b.weighted, t.ingress(b, s)
+	return unit{addresses: []*workload.Address{serviceAddress(out)}, conditions: b.conditions}
 }
 
 func serviceAddress(s *workload.Service) *workload.Address {
@@ -66,6 +65,11 @@ func (t *Translator) clusterIPs(s *corev1.Service) []*workload.NetworkAddress {
 		}
 	}
 	return out
+}
+
+// headless reports a service without virtual addresses.
+func headless(s *corev1.Service) bool {
+	return s.Spec.ClusterIP == corev1.ClusterIPNone || len(s.Spec.ClusterIPs) > 0 && s.Spec.ClusterIPs[0] == corev1.ClusterIPNone
 }
 
 func (t *Translator) loadBalancing(s *corev1.Service) *workload.LoadBalancing {

@@ -2,11 +2,13 @@ package translate
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 	networkingapi "istio.io/api/networking/v1alpha3"
 	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ambit-mesh/ambit/controller/api/workload"
 	"github.com/ambit-mesh/ambit/controller/objects"
@@ -16,16 +18,16 @@ import (
 func (t *Translator) serviceEntry(key objects.Key) unit {
 	se := get[*networkingv1.ServiceEntry](&t.in, key.Kind, key.Namespace, key.Name)
 	var u unit
-	u.conditions = t.entryConditions(se)
-	waypoint, bound := t.serviceWaypoint(key, se)
-	u.conditions = append(u.conditions, bound...)
+	b := t.serviceBinding(key, se)
+	u.conditions = append(b.conditions, t.entryConditions(key, se, b)...)
+	u.extra = &objects.Status{Addresses: t.allocated(key, se)}
 	var held []string
 	for _, host := range se.Spec.Hosts {
-		if !t.publishes(se, host) || t.winner(key.Namespace, host) != key {
+		if !t.publishes(key, se, host) || t.winner(key.Namespace, host) != key {
 			continue
 		}
 		held = append(held, host)
-		u.addresses = append(u.addresses, serviceAddress(t.entryService(key, se, host, waypoint)))
+		u.addresses = append(u.addresses, serviceAddress(t.entryService(key, se, host, b)))
 	}
 	if len(held) > 0 {
 		u.addresses = append(u.addresses, t.entryWorkloads(se, held)...)
@@ -33,33 +35,62 @@ func (t *Translator) serviceEntry(key objects.Key) unit {
 	return u
 }
 
-// publishes: a wildcard names no address to connect to, unless the name is resolved per connection.
-func (t *Translator) publishes(se *networkingv1.ServiceEntry, host string) bool {
-	return !strings.Contains(host, "*") || se.Spec.Resolution == networkingapi.ServiceEntry_DYNAMIC_DNS
+// publishes: a wildcard names no address to connect to, unless the name is resolved per connection; and the mesh may let
+// nobody see an entry.
+func (t *Translator) publishes(key objects.Key, se *networkingv1.ServiceEntry, host string) bool {
+	return (!wildcard(host) || se.Spec.Resolution == networkingapi.ServiceEntry_DYNAMIC_DNS) && t.scopeOf(key) != nobody
 }
 
-func (t *Translator) entryConditions(se *networkingv1.ServiceEntry) []objects.Condition {
-	for _, host := range se.Spec.Hosts {
-		if !t.publishes(se, host) {
-			return []objects.Condition{{
-				Type: "ambit.io/Published", Status: false, Reason: "WildcardHost",
-				Message: "host " + host + " is not published: a wildcard needs resolution DYNAMIC_DNS",
-			}}
-		}
+func wildcard(host string) bool { return strings.Contains(host, "*") }
+
+const (
+	conditionPublished = "ambit.io/Published"
+	conditionMissing   = "istio.io/WaypointMissing"
+	annotConnect       = "istio.io/connect-strategy"
+)
+
+// entryConditions tell what of an entry does not work as written.
+func (t *Translator) entryConditions(key objects.Key, se *networkingv1.ServiceEntry, b binding) []objects.Condition {
+	out := t.visibilityConditions(key, se)
+	wild := slices.ContainsFunc(se.Spec.Hosts, wildcard)
+	if wild && se.Spec.Resolution != networkingapi.ServiceEntry_DYNAMIC_DNS {
+		wild = false
+		out = append(out, objects.Condition{
+			Type: conditionPublished, Reason: "WildcardHost", Message: "hosts with a wildcard are not published: they need resolution DYNAMIC_DNS",
+		})
 	}
-	return nil
+	if len(b.gateways) > 0 {
+		return out
+	}
+	switch {
+	case wild:
+		out = append(out, objects.Condition{
+			Type: conditionMissing, Status: true, Reason: "NoWaypointForWildcardService",
+			Message: "hosts with a wildcard have no effect until the entry is bound to a waypoint",
+		})
+	case se.Annotations[annotConnect] == "RACE_FIRST_TCP_CONNECT":
+		out = append(out, objects.Condition{
+			Type: conditionMissing, Status: true, Reason: "NoWaypointForRacingConnectStrategy",
+			Message: "the connect strategy has no effect until the entry is bound to a waypoint",
+		})
+	}
+	return out
 }
 
-func (t *Translator) entryService(key objects.Key, se *networkingv1.ServiceEntry, host string, waypoint *workload.GatewayAddress) *workload.Service {
+func (t *Translator) entryService(key objects.Key, se *networkingv1.ServiceEntry, host string, b binding) *workload.Service {
 	out := &workload.Service{
 		Name:            se.Name,
 		Namespace:       se.Namespace,
 		Hostname:        host,
 		Addresses:       t.entryAddresses(key, se, host),
 		SubjectAltNames: se.Spec.SubjectAltNames,
-		Waypoint:        waypoint,
+		Waypoint:        b.waypoint,
 		Canonical:       t.canonical(host) == key,
 		LoadBalancing:   distribution(firstOf(se.Annotations[annotDistribution], t.spaceAnnotations(se.Namespace)[annotDistribution])),
+	}
+	out.WeightedWaypoints, out.IngressUseWaypoint = b.weighted, t.ingress(b, se)
+	if t.scopeOf(key) == ownNamespace {
+		out.Visibility = workload.Service_NAMESPACE
 	}
 	if se.Spec.Resolution == networkingapi.ServiceEntry_NONE {
 		out.LoadBalancing = &workload.LoadBalancing{Mode: workload.LoadBalancing_PASSTHROUGH, HealthPolicy: workload.LoadBalancing_ALLOW_ALL}
@@ -137,6 +168,9 @@ func (t *Translator) entryEndpoint(se *networkingv1.ServiceEntry, address string
 		Services:              map[string]*workload.PortList{},
 	}
 	t.fromEntry(w, ep)
+	if len(se.Spec.Endpoints) > 0 { // bound as an object with the endpoint's labels would be
+		w.Waypoint = t.workloadBinding(&metav1.ObjectMeta{Name: se.Name, Namespace: se.Namespace, Labels: ep.Labels}).waypoint
+	}
 	ports := &workload.PortList{}
 	for _, sp := range se.Spec.Ports {
 		ports.Ports = append(ports.Ports, &workload.Port{ServicePort: sp.Number, TargetPort: firstNonZero(ep.Ports[sp.Name], sp.TargetPort, sp.Number)})
@@ -150,12 +184,12 @@ func (t *Translator) entryEndpoint(se *networkingv1.ServiceEntry, address string
 
 // winner is who holds a host name within a namespace: the Kubernetes Service of that name, or else the oldest ServiceEntry.
 func (t *Translator) winner(namespace, host string) objects.Key {
-	return t.best(host, func(k objects.Key) bool { return k.Namespace == namespace })
+	return t.best(host, func(k objects.Key) bool { return k.Namespace == namespace && t.scopeOf(k) != nobody })
 }
 
-// canonical is whom a host name means to other namespaces.
+// canonical is whom a host name means to other namespaces: the Service of that name, or else the oldest entry that all may see.
 func (t *Translator) canonical(host string) objects.Key {
-	return t.best(host, func(objects.Key) bool { return true })
+	return t.best(host, func(k objects.Key) bool { return t.scopeOf(k) == public })
 }
 
 func (t *Translator) best(host string, admit func(objects.Key) bool) objects.Key {

@@ -40,6 +40,9 @@ func (s Settings) Defaults() Settings {
 	return s
 }
 
+// Settings are those in force.
+func (t *Translator) Settings() Settings { return t.set }
+
 func (s Settings) equal(o Settings) bool {
 	return s.ClusterID == o.ClusterID && s.Network == o.Network && s.TrustDomain == o.TrustDomain && s.RootNamespace == o.RootNamespace &&
 		s.ClusterDomain == o.ClusterDomain && s.PublishDryRun == o.PublishDryRun && slices.Equal(s.TrustDomainAliases, o.TrustDomainAliases)

@@ -1,14 +1,11 @@
 package translate
 
 import (
-	"fmt"
 	"strings"
 
+	securityapi "istio.io/api/security/v1beta1"
 	typeapi "istio.io/api/type/v1beta1"
-	networkingv1 "istio.io/client-go/pkg/apis/networking/v1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
@@ -34,6 +31,8 @@ func targetKey(namespace string, ref *typeapi.PolicyTargetReference) (objects.Ke
 		key.Kind = objects.ServiceEntry
 	case "Gateway.gateway.networking.k8s.io":
 		key.Kind = objects.Gateway
+	case "GatewayClass.gateway.networking.k8s.io":
+		key.Kind, key.Namespace = objects.GatewayClass, ""
 	default:
 		return objects.Key{}, false
 	}
@@ -47,14 +46,18 @@ func (t *Translator) targetCondition(key objects.Key, p *securityv1.Authorizatio
 	refs := targetRefs(p)
 	for _, ref := range refs {
 		if why := t.targetProblem(key, ref); why != "" {
-			bad = append(bad, fmt.Sprintf("%s %s: %s", clip(ref.GetKind()), clip(ref.GetName()), why))
+			bad = append(bad, ancestor(key, ref)+": "+why)
 			reason = firstOf(reason, why)
 		}
 	}
 	c := objects.Condition{Type: conditionWaypoint, Reason: reason, Message: "not enforced: " + strings.Join(bad, "; ")}
 	switch len(bad) {
 	case 0:
-		return objects.Condition{Type: conditionWaypoint, Status: true, Reason: reasonAccepted, Message: "enforced by waypoints"}
+		c := objects.Condition{Type: conditionWaypoint, Status: true, Reason: reasonAccepted, Message: "enforced by waypoints"}
+		if !dryRun(p) && p.Spec.Action != securityapi.AuthorizationPolicy_AUDIT {
+			c.Message += "; at workloads, the services' ports are open to those waypoints only"
+		}
+		return c
 	case len(refs):
 	default:
 		c.Reason = "PartiallyInvalid"
@@ -65,39 +68,42 @@ func (t *Translator) targetCondition(key objects.Key, p *securityv1.Authorizatio
 // targetProblem is the reason why a reference leads to no waypoint; "" if it does.
 func (t *Translator) targetProblem(policy objects.Key, ref *typeapi.PolicyTargetReference) string {
 	const notFound, notBound, invalid = "TargetNotFound", "AncestorNotBound", "Invalid"
-	if ref.GetKind() == "GatewayClass" {
-		switch {
-		case policy.Namespace != t.set.RootNamespace:
-			return invalid
-		case ref.GetName() != "istio-waypoint":
-			return notFound
-		}
-		return ""
-	}
 	target, ok := targetKey(policy.Namespace, ref)
 	if !ok || ref.GetNamespace() != "" && ref.GetNamespace() != policy.Namespace {
 		return invalid
 	}
-	var o metav1.Object
-	switch object := t.in.objs[target].(type) {
-	case *gatewayv1.Gateway:
-		if gatewayAddress(object, t.set.Network) == nil {
+	if target.Kind == objects.GatewayClass {
+		switch controller := t.controllerOf(target.Name); {
+		case policy.Namespace != t.set.RootNamespace:
+			return invalid
+		case controller == "":
+			return notFound
+		case controller != controllerWaypoint:
+			return invalid
+		}
+		return ""
+	}
+	o := t.in.objs[target]
+	if o == nil {
+		return notFound
+	}
+	if gw, ok := o.(*gatewayv1.Gateway); ok {
+		if t.noWaypoint(gw) != "" || t.gatewayAddress(gw) == nil {
 			return notFound
 		}
 		return ""
-	case *corev1.Service:
-		o = object
-	case *networkingv1.ServiceEntry:
-		o = object
-	default:
-		return notFound
 	}
-	req, ok := t.request(policy, o)
-	if !ok {
-		return notBound
-	}
-	if _, why := t.usable(req, target.Namespace, "service"); why != "" {
+	if len(t.serviceBinding(target, o).gateways) == 0 {
 		return notBound
 	}
 	return ""
+}
+
+// ancestor names a target as in conditions: Kind.group:namespace/name.
+func ancestor(policy objects.Key, ref *typeapi.PolicyTargetReference) string {
+	name := clip(ref.GetKind()) + "." + firstOf(clip(ref.GetGroup()), "core") + ":"
+	if ref.GetKind() != "GatewayClass" {
+		name += policy.Namespace + "/"
+	}
+	return name + clip(ref.GetName())
 }

@@ -7,7 +7,8 @@
 //
 //	Pod, WorkloadEntry, EndpointSlice ─┐
 //	Service, ServiceEntry ─────────────┼─ unit ─► addresses, policies, conditions ─► Output
-//	AuthorizationPolicy, PeerAuthentication ─┘
+//	AuthorizationPolicy, PeerAuthentication ─┤
+//	Gateway, GatewayClass, routes, MeshConfig ┘
 //
 // Outputs are encoded as they are made and forgotten: what is kept of each is its name and a hash, to see whether the next one
 // is the same.
@@ -18,33 +19,6 @@ import (
 	"github.com/ambit-mesh/ambit/controller/api/workload"
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
-
-// Settings are the mesh-wide names. They do not change while a Translator lives.
-type Settings struct {
-	ClusterID          string // of Kubernetes' cluster: "Kubernetes" by default
-	Network            string // of all addresses: "" by default
-	TrustDomain        string // "cluster.local" by default
-	TrustDomainAliases []string
-	RootNamespace      string // whose policies hold for the mesh: "istio-system" by default
-	ClusterDomain      string // "cluster.local" by default
-	// PublishDryRun sends policies annotated istio.io/dry-run to the nodes. Proxies older than the field would enforce them.
-	PublishDryRun bool
-}
-
-// Defaults fills what is empty.
-func (s Settings) Defaults() Settings {
-	for _, d := range []struct {
-		field *string
-		value string
-	}{
-		{&s.ClusterID, "Kubernetes"}, {&s.TrustDomain, "cluster.local"}, {&s.RootNamespace, "istio-system"}, {&s.ClusterDomain, "cluster.local"},
-	} {
-		if *d.field == "" {
-			*d.field = d.value
-		}
-	}
-	return s
-}
 
 // unit is what one object (or, for policies that stand for several, one pseudo object) came to.
 type unit struct {
@@ -71,9 +45,18 @@ func (u unit) status(key objects.Key, o objects.Object) objects.Status {
 
 // Translator holds the objects and what they came to. It is not safe for concurrent use.
 type Translator struct {
-	set   Settings
-	in    inputs
-	dirty set[objects.Key]
+	given   Settings // as started
+	mesh    Mesh     // the last good MeshConfig
+	meshErr error    // why the newest one is not in force
+	set     Settings // in force: given, mesh's, defaults
+	in      inputs
+	dirty   set[objects.Key]
+
+	guards   map[objects.Key]guard           // of services
+	guarded  multi[objects.Key, objects.Key] // services by the waypoints of their guard
+	accounts map[objects.Key][]string        // of the instances of Gateways
+	shared   map[objects.Key]*sharedPolicy
+	sharing  map[objects.Key]objects.Key // users of shared policies
 
 	made     map[objects.Key][]output // by unit
 	statuses map[objects.Key]objects.Status
@@ -83,7 +66,9 @@ type Translator struct {
 // New makes a translator without objects.
 func New(s Settings) *Translator {
 	return &Translator{
-		set: s.Defaults(), in: newInputs(), dirty: set[objects.Key]{}, made: map[objects.Key][]output{}, statuses: map[objects.Key]objects.Status{},
+		given: s, set: s.Defaults(), in: newInputs(), dirty: set[objects.Key]{}, made: map[objects.Key][]output{}, statuses: map[objects.Key]objects.Status{},
+		guards: map[objects.Key]guard{}, guarded: multi[objects.Key, objects.Key]{}, accounts: map[objects.Key][]string{},
+		shared: map[objects.Key]*sharedPolicy{}, sharing: map[objects.Key]objects.Key{},
 	}
 }
 
@@ -91,28 +76,21 @@ func New(s Settings) *Translator {
 // more than one exists as a message: a first state has tens of thousands. It returns the statuses that differ.
 func (t *Translator) Update(changes []objects.Change, emit func(Output)) map[objects.Key]objects.Status {
 	for _, c := range changes {
-		old := t.in.objs[c.Key]
-		if old == nil && c.Object == nil {
-			continue
-		}
-		if old != nil {
-			t.mark(c.Key, old)
-			t.in.remove(t.set, c.Key, old)
-		}
-		if c.Object != nil {
-			t.in.add(t.set, c.Key, c.Object)
-			t.mark(c.Key, c.Object)
-		}
+		t.put(c)
 	}
 	t.allocate()
+	t.updateGuards()
 	return t.settle(emit)
 }
 
 // build makes one unit. Only what mark.go tells of may be read here.
 func (t *Translator) build(key objects.Key) unit {
-	t.forget(key)
+	t.release(key)
 	if key == staticStrictUnit {
 		return t.staticStrict()
+	}
+	if key.Kind == kindShared {
+		return t.sharedUnit(key)
 	}
 	if t.in.objs[key] == nil {
 		return unit{}
@@ -132,8 +110,15 @@ func (t *Translator) build(key objects.Key) unit {
 		return t.authorizationPolicy(key)
 	case objects.PeerAuthentication:
 		return t.peerAuthentication(key)
-	case objects.Namespace, objects.Node, objects.ServiceAccount, objects.VirtualService, objects.DestinationRule, objects.Gateway, objects.HTTPRoute,
-		objects.GatewayClass, objects.GRPCRoute, objects.ConfigMap:
+	case objects.Gateway:
+		return t.gateway(key)
+	case objects.GatewayClass:
+		return t.gatewayClass(key)
+	case objects.HTTPRoute, objects.GRPCRoute:
+		return t.route(key)
+	case objects.ConfigMap:
+		return t.meshConfig(key)
+	case objects.Namespace, objects.Node, objects.ServiceAccount, objects.VirtualService, objects.DestinationRule:
 		return unit{}
 	default:
 		return unit{}

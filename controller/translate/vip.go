@@ -63,7 +63,7 @@ func (t *Translator) allocate() {
 			return 1
 		}
 	})
-	now := assign(slices.Compact(want))
+	now := assign(slices.Compact(want), t.recorded())
 	for k, v := range now {
 		if t.in.vips[k] != v {
 			t.dirty.add(k.entry)
@@ -72,10 +72,40 @@ func (t *Translator) allocate() {
 	t.in.vips = now
 }
 
+// recorded are the slots that some entry's status holds already: they stay that entry's, whoever comes and goes.
+func (t *Translator) recorded() set[vip] {
+	taken := set[vip]{}
+	for _, claimants := range t.in.claims {
+		for key := range claimants {
+			se, ok := t.in.objs[key].(*networkingv1.ServiceEntry)
+			if !ok {
+				continue
+			}
+			for _, a := range se.Status.Addresses {
+				if addr, err := netip.ParseAddr(a.Value); err == nil {
+					if v := slotOf(addr); v != 0 {
+						taken.add(v)
+					}
+				}
+			}
+		}
+	}
+	return taken
+}
+
+// slotOf is the slot of an address of either pool; 0 for all others.
+func slotOf(a netip.Addr) vip {
+	b := a.Unmap().AsSlice()
+	v := vip(binary.BigEndian.Uint16(b[len(b)-2:]))
+	if own := v.addresses(); a.Unmap() != own[0] && a != own[1] {
+		return 0
+	}
+	return v
+}
+
 // assign gives each key, in order, the first free slot from where its hash points. When the pool is full the rest have none.
-func assign(keys []vipKey) map[vipKey]vip {
+func assign(keys []vipKey, taken set[vip]) map[vipKey]vip {
 	out := make(map[vipKey]vip, len(keys))
-	taken := make(set[vip], len(keys))
 	for _, k := range keys {
 		if len(taken) == vipSlots {
 			break
@@ -115,4 +145,19 @@ func (t *Translator) autoAddresses(key objects.Key, se *networkingv1.ServiceEntr
 		return v.addresses()
 	}
 	return nil
+}
+
+// allocated are the addresses to record in the entry's status: ours, or those that are recorded already.
+func (t *Translator) allocated(key objects.Key, se *networkingv1.ServiceEntry) []objects.HostAddress {
+	if len(se.Spec.Addresses) > 0 {
+		return nil
+	}
+	var out []objects.HostAddress
+	for _, host := range se.Spec.Hosts {
+		for _, a := range t.autoAddresses(key, se, host) {
+			out = append(out, objects.HostAddress{Host: host, Value: a.String()})
+		}
+	}
+	slices.SortFunc(out, objects.HostAddress.Compare)
+	return slices.Compact(out)
 }

@@ -124,7 +124,7 @@ func (t *Translator) visibilityConditions(key objects.Key, se *networkingv1.Serv
 	}
 	if to := se.Spec.ExportTo; len(to) > 0 && !(len(to) == 1 && to[0] == "*") {
 		out = append(out, objects.Condition{
-			Type: conditionPublished, Status: true, Reason: "ExportToIgnored",
+			Type: "ambit.io/ExportToHeeded", Reason: "Ambient",
 			Message: "exportTo has no effect in ambient mode: the entry is visible as if it were \"*\"; use serviceEntryVisibility of MeshConfig",
 		})
 	}

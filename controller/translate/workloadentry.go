@@ -25,14 +25,20 @@ func (t *Translator) workloadEntry(key objects.Key) unit {
 		Name:                  we.Name,
 		Namespace:             we.Namespace,
 		WorkloadName:          firstOf(we.Annotations["istio.io/autoRegistrationGroup"], labels[labelWorkloadName], we.Name),
-		Services:              t.machineServices(we, labels),
 		AuthorizationPolicies: t.policiesOf(we.Namespace, labels),
-		Waypoint:              t.workloadWaypoint(key, we),
 		Status:                machineStatus(we),
 	}
 	t.fromEntry(w, &we.Spec)
 	t.common(w, labels)
-	return unit{addresses: []*workload.Address{workloadAddress(w)}}
+	t.serve(key, w, t.machineServices(we, labels))
+	var b binding
+	if gw := t.instanceOf(we.Namespace, we.Labels); gw != nil {
+		w.ApplicationTunnel = t.bindingOf(gw)
+	} else {
+		b = t.workloadBinding(we)
+	}
+	w.Waypoint = b.waypoint
+	return unit{addresses: []*workload.Address{workloadAddress(w)}, conditions: b.conditions}
 }
 
 // fromEntry fills what a WorkloadEntry's spec says, alone or as an endpoint of a ServiceEntry.
@@ -60,20 +66,20 @@ func machineStatus(we *networkingv1.WorkloadEntry) workload.WorkloadStatus {
 	return workload.WorkloadStatus_HEALTHY
 }
 
-func (t *Translator) machineServices(we *networkingv1.WorkloadEntry, labels map[string]string) map[string]*workload.PortList {
-	out := map[string]*workload.PortList{}
+func (t *Translator) machineServices(we *networkingv1.WorkloadEntry, labels map[string]string) memberships {
+	var out memberships
 	for _, key := range t.in.selectedBy(objects.Service, we.Namespace, labels) {
 		s := get[*corev1.Service](&t.in, key.Kind, key.Namespace, key.Name)
 		if s.Spec.Type != corev1.ServiceTypeExternalName {
-			out[t.serviceKey(s)] = servicePorts(s, func(sp corev1.ServicePort) uint32 { return machinePort(&we.Spec, sp) })
+			out = append(out, membership{key, t.serviceKey(s), servicePorts(s, func(sp corev1.ServicePort) uint32 { return machinePort(&we.Spec, sp) })})
 		}
 	}
 	for _, key := range t.in.selectedBy(objects.ServiceEntry, we.Namespace, labels) {
-		t.addEntryServices(out, key, func(sp *networkingapi.ServicePort) uint32 {
+		out = t.addEntryServices(out, key, func(sp *networkingapi.ServicePort) uint32 {
 			return firstNonZero(we.Spec.Ports[sp.Name], sp.TargetPort, sp.Number)
 		})
 	}
-	return nonEmpty(out)
+	return out
 }
 
 func machinePort(e *networkingapi.WorkloadEntry, sp corev1.ServicePort) uint32 {
