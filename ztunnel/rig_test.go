@@ -166,7 +166,7 @@ func workload(n string, p *sockets.Pod) *state.Workload {
 		UID: "cluster//Pod/" + p.Namespace + "/" + p.Name, Name: p.Name, Addresses: p.Addresses, Capacity: 1,
 		Profile: &state.Profile{
 			Namespace: p.Namespace, TrustDomain: "cluster.local", ServiceAccount: p.ServiceAccount, ClusterID: "c1",
-			WorkloadName: p.ServiceAccount, CanonicalName: p.ServiceAccount, CanonicalRevision: "v1", Tunnel: state.TunnelHBONE,
+			Controller: p.ServiceAccount, CanonicalName: p.ServiceAccount, CanonicalRevision: "v1", Tunnel: state.TunnelHBONE,
 		},
 		Place: &state.Place{Node: n},
 	}

@@ -15,7 +15,7 @@ func Of(w *state.Workload) hbone.Baggage {
 		return hbone.Baggage{}
 	}
 	return hbone.Baggage{
-		Cluster: w.ClusterID, Namespace: w.Namespace, Type: kind(w.Kind), Workload: w.WorkloadName,
+		Cluster: w.ClusterID, Namespace: w.Namespace, Type: kind(w.Kind), Workload: w.WorkloadName(),
 		Service: w.CanonicalName, Version: w.CanonicalRevision, Region: w.Region, Zone: w.Zone,
 	}
 }

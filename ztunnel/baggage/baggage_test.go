@@ -13,7 +13,7 @@ func TestOf(t *testing.T) {
 		t.Errorf("nobody is described as %+v", got)
 	}
 	w := &state.Workload{
-		Profile: &state.Profile{ClusterID: "c1", Namespace: "shop", WorkloadName: "cart", CanonicalName: "cart-svc", CanonicalRevision: "v2"},
+		Profile: &state.Profile{ClusterID: "c1", Namespace: "shop", Controller: "cart", CanonicalName: "cart-svc", CanonicalRevision: "v2"},
 		Place:   &state.Place{Region: "r", Zone: "z"},
 	}
 	for kind, word := range map[state.Kind]string{

@@ -36,7 +36,7 @@ func pod(i int) *Workload {
 		Profile: &Profile{
 			Namespace: ns, TrustDomain: "cluster.local", ServiceAccount: fmt.Sprintf("deployment-%d", d),
 			ClusterID: "Kubernetes", CanonicalName: fmt.Sprintf("deployment-%d", d), CanonicalRevision: "v1",
-			WorkloadName: fmt.Sprintf("deployment-%d", d), Tunnel: TunnelHBONE,
+			Controller: fmt.Sprintf("deployment-%d", d), Tunnel: TunnelHBONE,
 			Policies: []Key{{"istio-system", "istio_converted_static_strict"}},
 			Services: []Membership{{Service: Key{ns, fmt.Sprintf("svc-%d.%s.svc.cluster.local", d, ns)}, Ports: []Port{{80, 8080}}}},
 		},

@@ -8,6 +8,7 @@ import (
 
 // putWorkload adds or replaces a workload. Shared parts are replaced by the Store's own copies.
 func (b *builder) putWorkload(w *Workload) {
+	w = withoutOwnName(w)
 	old, exists := b.workloads.Get(w.UID)
 	if exists && old.equal(w) {
 		return
@@ -34,6 +35,18 @@ func (b *builder) putWorkload(w *Workload) {
 	b.index(next)
 	b.judgeLocal(old, next)
 	b.changed = true
+}
+
+// withoutOwnName lets bare pods share a profile, which each one's own name in it would prevent.
+func withoutOwnName(w *Workload) *Workload {
+	if w.Controller == "" || w.Controller != w.Name {
+		return w
+	}
+	p := *w.Profile
+	p.Controller, p.Bare = "", true
+	c := *w
+	c.Profile = &p
+	return &c
 }
 
 func (b *builder) removeWorkload(uid string) {

@@ -20,7 +20,7 @@ func (g *Gateway) equal(o *Gateway) bool {
 func (p *Profile) equal(o *Profile) bool {
 	return p.Namespace == o.Namespace && p.TrustDomain == o.TrustDomain && p.ServiceAccount == o.ServiceAccount &&
 		p.Network == o.Network && p.ClusterID == o.ClusterID && p.CanonicalName == o.CanonicalName &&
-		p.CanonicalRevision == o.CanonicalRevision && p.WorkloadName == o.WorkloadName && p.Kind == o.Kind &&
+		p.CanonicalRevision == o.CanonicalRevision && p.Controller == o.Controller && p.Bare == o.Bare && p.Kind == o.Kind &&
 		p.Tunnel == o.Tunnel && p.HostNetwork == o.HostNetwork && p.NativeTunnel == o.NativeTunnel &&
 		p.AppTunnel == o.AppTunnel && p.Hostname == o.Hostname && p.Waypoint.equal(o.Waypoint) &&
 		p.Gateway.equal(o.Gateway) && slices.Equal(p.Policies, o.Policies) &&
@@ -37,7 +37,7 @@ func (in *interner) hash(p *Profile) uint64 {
 	var h maphash.Hash
 	h.SetSeed(in.seed)
 	for _, s := range []string{
-		p.Namespace, p.ServiceAccount, p.WorkloadName, p.CanonicalName, p.CanonicalRevision, p.Network, p.ClusterID,
+		p.Namespace, p.ServiceAccount, p.Controller, p.CanonicalName, p.CanonicalRevision, p.Network, p.ClusterID,
 		p.Hostname,
 	} {
 		h.WriteString(s)

@@ -116,7 +116,7 @@ func (in *interner) copyProfile(p *Profile) *Profile {
 	c := *p
 	for _, s := range []*string{
 		&c.Namespace, &c.TrustDomain, &c.ServiceAccount, &c.Network, &c.ClusterID, &c.CanonicalName,
-		&c.CanonicalRevision, &c.WorkloadName, &c.Hostname,
+		&c.CanonicalRevision, &c.Controller, &c.Hostname,
 	} {
 		*s = in.str(*s)
 	}
@@ -164,7 +164,7 @@ func (in *interner) sweep() {
 	}
 	for p := range in.users {
 		keep(p.Namespace, p.TrustDomain, p.ServiceAccount, p.Network, p.ClusterID, p.CanonicalName, p.CanonicalRevision,
-			p.WorkloadName, p.Hostname)
+			p.Controller, p.Hostname)
 		for _, k := range p.Policies {
 			keep(k.Namespace, k.Name)
 		}

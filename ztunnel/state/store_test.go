@@ -192,7 +192,7 @@ func TestEqualSeesEveryField(t *testing.T) {
 func TestStringsOfTheGoneAreForgotten(t *testing.T) {
 	store := NewStore(Config{})
 	for i := range 20_000 {
-		w := one("job", func(w *Workload) { w.Profile.WorkloadName = fmt.Sprintf("job-%d", i) })
+		w := one("job", func(w *Workload) { w.Profile.Controller = fmt.Sprintf("job-%d", i) })
 		store.Apply(&Update{Workloads: []*Workload{w}})
 	}
 	if n := len(store.b.intern.strings); n > 2000 {
@@ -213,6 +213,42 @@ func TestEqualProfilesAreShared(t *testing.T) {
 	}
 	if len(seen) != 5 {
 		t.Errorf("%d profiles for 5 deployments", len(seen))
+	}
+}
+
+// Bare pods, each of which is its own "deployment", share a profile too, and keep their names.
+func TestBarePodsShareAProfile(t *testing.T) {
+	store := NewStore(Config{})
+	var snap *Snapshot
+	for i := range 10 {
+		w := pod(i)
+		given := *w.Profile
+		w.Profile = &given
+		w.Controller = w.Name
+		snap = store.Apply(&Update{Workloads: []*Workload{w}})
+		if given.Controller != w.Name || given.Bare {
+			t.Error("the caller's profile was changed")
+		}
+	}
+	version := snap.Version()
+	seen := map[*Profile]bool{}
+	for w := range snap.Workloads() {
+		seen[w.Profile] = true
+		if w.WorkloadName() != w.Name || w.WorkloadName() == "" {
+			t.Errorf("%s: workload name %q, want %q", w.UID, w.WorkloadName(), w.Name)
+		}
+	}
+	if len(seen) != 1 {
+		t.Errorf("%d profiles, want 1", len(seen))
+	}
+	w := pod(0)
+	w.Controller = w.Name
+	if snap = store.Apply(&Update{Workloads: []*Workload{w}}); snap.Version() != version {
+		t.Error("the same pod again makes another snapshot")
+	}
+	w = pod(0)
+	if snap = store.Apply(&Update{Workloads: []*Workload{w}}); snap.Workload(w.UID).WorkloadName() != "deployment-0" {
+		t.Errorf("workload name %q after it got a deployment", snap.Workload(w.UID).WorkloadName())
 	}
 }
 

@@ -66,7 +66,8 @@ type Profile struct {
 	ClusterID         string
 	CanonicalName     string
 	CanonicalRevision string
-	WorkloadName      string
+	Controller        string // the deployment, job or the like; read it by [Workload.WorkloadName]
+	Bare              bool   // there is none: the workload's own name stands for it, and is not kept here
 	Kind              Kind
 	Tunnel            Tunnel
 	HostNetwork       bool // shares its node's address: never found by address
@@ -93,6 +94,14 @@ type Workload struct {
 	*Place
 	Capacity  uint32 // weight in load balancing; 0 receives nothing
 	Unhealthy bool
+}
+
+// WorkloadName is the name of the deployment, job or the like, or that of the workload where there is none, as for a bare pod.
+func (w *Workload) WorkloadName() string {
+	if w.Bare {
+		return w.Name
+	}
+	return w.Controller
 }
 
 // Identity is the SPIFFE id that the workload's certificate must carry.

@@ -82,7 +82,7 @@ func WorkloadEnd(w *state.Workload) End {
 		return End{}
 	}
 	return End{
-		Workload: w.WorkloadName, Namespace: w.Namespace, CanonicalService: w.CanonicalName,
+		Workload: w.WorkloadName(), Namespace: w.Namespace, CanonicalService: w.CanonicalName,
 		CanonicalRevision: w.CanonicalRevision, App: w.CanonicalName, Cluster: w.ClusterID,
 		Region: w.Region, Zone: w.Zone, Principal: w.Identity(),
 	}

@@ -70,7 +70,7 @@ func checkTexts(w *state.Workload) error {
 		{"subzone", w.Subzone},
 		{"canonical name", w.CanonicalName},
 		{"canonical revision", w.CanonicalRevision},
-		{"workload name", w.WorkloadName},
+		{"workload name", w.WorkloadName()},
 		{"hostname", w.Hostname},
 	} {
 		if err := text(t[0], t[1]); err != nil {
@@ -89,7 +89,7 @@ func toProfile(m *workload.Workload) (*state.Profile, error) {
 		ClusterID:         or(m.GetClusterId(), defaultCluster),
 		CanonicalName:     m.GetCanonicalName(),
 		CanonicalRevision: m.GetCanonicalRevision(),
-		WorkloadName:      m.GetWorkloadName(),
+		Controller:        m.GetWorkloadName(),
 		NativeTunnel:      m.GetNativeTunnel(),
 		Hostname:          m.GetHostname(),
 	}

@@ -71,7 +71,7 @@ func TestWorkload(t *testing.T) {
 		Place:     &state.Place{Node: "n1", Region: "r", Zone: "z", Subzone: "s"},
 		Profile: &state.Profile{
 			Namespace: "shop", TrustDomain: "td", ServiceAccount: "cart", Network: "net", ClusterID: "c1", CanonicalName: "cart",
-			CanonicalRevision: "v1", WorkloadName: "cart-x", Kind: state.KindPod, Tunnel: state.TunnelHBONE, HostNetwork: true,
+			CanonicalRevision: "v1", Controller: "cart-x", Kind: state.KindPod, Tunnel: state.TunnelHBONE, HostNetwork: true,
 			NativeTunnel: true, AppTunnel: state.AppTunnel{Present: true, Proxy: true, Port: 9000}, Hostname: "cart.vm",
 			Waypoint: &state.Gateway{Host: state.Key{Namespace: "shop", Name: "wp.local"}, Port: 15008},
 			Gateway:  &state.Gateway{Addr: state.NetworkAddr{Network: "net", IP: netip.MustParseAddr("10.0.0.9")}, Port: 15018},

@@ -68,7 +68,7 @@ func toWorkload(d Workload) (*state.Workload, error) {
 	p := &state.Profile{
 		Namespace: d.Namespace, TrustDomain: or(d.TrustDomain, "cluster.local"), ServiceAccount: or(d.ServiceAccount, "default"),
 		Network: d.Network, ClusterID: d.ClusterID, CanonicalName: d.CanonicalName, CanonicalRevision: d.CanonicalRev,
-		WorkloadName: d.WorkloadName, Kind: state.Kind(kind), Tunnel: state.Tunnel(tunnel), HostNetwork: d.NetworkMode == "HostNetwork",
+		Controller: d.WorkloadName, Kind: state.Kind(kind), Tunnel: state.Tunnel(tunnel), HostNetwork: d.NetworkMode == "HostNetwork",
 		NativeTunnel: d.NativeTunnel, Hostname: d.Hostname,
 	}
 	if d.AppTunnel != nil {

@@ -20,7 +20,7 @@ func ofWorkload(w *state.Workload) Workload {
 		UID: w.UID, Name: w.Name, Namespace: w.Namespace, WorkloadIPs: w.Addresses, Protocol: protocols[w.Tunnel],
 		Status: status(w), ClusterID: w.ClusterID, Capacity: w.Capacity, NetworkMode: pick(w.HostNetwork, "HostNetwork", "Standard"),
 		Waypoint: ofGateway(w.Waypoint), NetworkGateway: ofGateway(w.Gateway), TrustDomain: w.TrustDomain,
-		ServiceAccount: w.ServiceAccount, Network: w.Network, WorkloadName: w.WorkloadName, WorkloadType: kinds[w.Kind],
+		ServiceAccount: w.ServiceAccount, Network: w.Network, WorkloadName: w.WorkloadName(), WorkloadType: kinds[w.Kind],
 		CanonicalName: w.CanonicalName, CanonicalRev: w.CanonicalRevision, Hostname: w.Hostname, Node: w.Node,
 		NativeTunnel: w.NativeTunnel,
 	}

@@ -140,7 +140,7 @@ func parseWorkload(a *Args) (*state.Workload, error) {
 	p := &state.Profile{
 		Namespace: ns, TrustDomain: a.Get("td", "cluster.local"), ServiceAccount: a.Get("sa", name),
 		Network: a.Get("network", ""), ClusterID: a.Get("cluster", "Kubernetes"), CanonicalName: name,
-		CanonicalRevision: "v1", WorkloadName: name, Hostname: a.Get("hostname", ""), HostNetwork: a.Has("host-network"),
+		CanonicalRevision: "v1", Controller: name, Hostname: a.Get("hostname", ""), HostNetwork: a.Has("host-network"),
 		Tunnel: state.TunnelHBONE,
 	}
 	if a.Has("plain") {
