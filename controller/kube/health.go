@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -140,7 +139,5 @@ func answered(err error) bool {
 	return errors.As(err, &status)
 }
 
-// routine reports the ends of watches that belong to their life.
-func routine(err error) bool {
-	return err != nil && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || apierrors.IsResourceExpired(err) || apierrors.IsGone(err))
-}
+// routine reports a refusal that belongs to a watch's life: it begins anew.
+func routine(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }

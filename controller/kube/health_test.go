@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -58,9 +57,7 @@ func TestOutage(t *testing.T) {
 	ended, cancel := context.WithCancel(ctx)
 	cancel()
 	h.outcome(ended, objects.Pod, away)
-	for _, err := range []error{io.EOF, io.ErrUnexpectedEOF, apierrors.NewResourceExpired("old")} {
-		h.outcome(ctx, objects.Pod, err)
-	}
+	h.outcome(ctx, objects.Pod, apierrors.NewResourceExpired("old"))
 	if out.Len() > 0 {
 		t.Errorf("what belongs to a watch's life is an outage: %s", out.String())
 	}

@@ -2,7 +2,9 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -55,7 +57,7 @@ func (s *Source) newInformer(k kind) (*informer, error) {
 			if err != nil && opts.SendInitialEvents != nil && apierrors.IsInvalid(err) {
 				return nil, err // a server without watch-list; the informer lists instead
 			}
-			if s.health.outcome(ctx, k.name, err); err != nil {
+			if s.health.outcome(ctx, k.name, cutOff(w, err)); err != nil {
 				return nil, err
 			}
 			return watch.Filter(w, in.event), nil
@@ -107,4 +109,13 @@ func (i *informer) get(name cache.ObjectName) objects.Object {
 	}
 	out, _ := o.(objects.Object)
 	return out
+}
+
+// cutOff is the error of a request for a watch. client-go gives an empty watch, and no error, if the connection ended before
+// an answer came.
+func cutOff(w watch.Interface, err error) error {
+	if err == nil && reflect.TypeOf(w) == reflect.TypeOf(watch.NewEmptyWatch()) {
+		return errors.New("connection ended without an answer")
+	}
+	return err
 }

@@ -44,7 +44,7 @@ func core(name objects.Kind, g, plural string) kind {
 
 func custom(name objects.Kind, g, plural string, empty func() objects.Object) kind {
 	k := core(name, g, plural)
-	k.empty = empty
+	k.empty, k.conditions = empty, true
 	return k
 }
 
@@ -76,16 +76,16 @@ func kinds(rootNamespace string) []kind {
 		core(objects.Pod, "", "pods"),
 		withConditions(core(objects.Service, "", "services")),
 		core(objects.EndpointSlice, "discovery.k8s.io", "endpointslices"),
-		withConditions(custom(objects.ServiceEntry, networking, "serviceentries", func() objects.Object { return &networkingv1.ServiceEntry{} })),
+		custom(objects.ServiceEntry, networking, "serviceentries", func() objects.Object { return &networkingv1.ServiceEntry{} }),
 		custom(objects.WorkloadEntry, networking, "workloadentries", func() objects.Object { return &networkingv1.WorkloadEntry{} }),
 		custom(objects.VirtualService, networking, "virtualservices", func() objects.Object { return &networkingv1.VirtualService{} }),
 		custom(objects.DestinationRule, networking, "destinationrules", func() objects.Object { return &networkingv1.DestinationRule{} }),
 		guarding(custom(objects.PeerAuthentication, security, "peerauthentications", func() objects.Object { return &securityv1.PeerAuthentication{} })),
-		guarding(withConditions(custom(objects.AuthorizationPolicy, security, "authorizationpolicies", func() objects.Object { return &securityv1.AuthorizationPolicy{} }))),
-		withConditions(custom(objects.Gateway, gateway, "gateways", func() objects.Object { return &gatewayv1.Gateway{} })),
-		withConditions(custom(objects.HTTPRoute, gateway, "httproutes", func() objects.Object { return &gatewayv1.HTTPRoute{} })),
-		withConditions(custom(objects.GRPCRoute, gateway, "grpcroutes", func() objects.Object { return &gatewayv1.GRPCRoute{} })),
-		withConditions(custom(objects.GatewayClass, gateway, "gatewayclasses", func() objects.Object { return &gatewayv1.GatewayClass{} })),
+		guarding(custom(objects.AuthorizationPolicy, security, "authorizationpolicies", func() objects.Object { return &securityv1.AuthorizationPolicy{} })),
+		custom(objects.Gateway, gateway, "gateways", func() objects.Object { return &gatewayv1.Gateway{} }),
+		custom(objects.HTTPRoute, gateway, "httproutes", func() objects.Object { return &gatewayv1.HTTPRoute{} }),
+		custom(objects.GRPCRoute, gateway, "grpcroutes", func() objects.Object { return &gatewayv1.GRPCRoute{} }),
+		custom(objects.GatewayClass, gateway, "gatewayclasses", func() objects.Object { return &gatewayv1.GatewayClass{} }),
 		meshConfig,
 	}
 }

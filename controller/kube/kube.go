@@ -17,14 +17,18 @@
 package kube
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 
+	"github.com/go-logr/logr"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
 )
 
 // Requests a second that writers may make, and how many at once. Reads are a few watches and token reviews have a bound of
@@ -92,4 +96,10 @@ func New(cfg *rest.Config, version string) (*Cluster, error) {
 		return nil, fmt.Errorf("kubernetes client: %w", err)
 	}
 	return c, nil
+}
+
+// quiet has client-go log to our logger, below what an operator reads: each of its watches reports an outage, where one
+// line is enough.
+func quiet(ctx context.Context, log *slog.Logger) context.Context {
+	return klog.NewContext(ctx, logr.FromSlogHandler(log.Handler()).V(4))
 }

@@ -7,11 +7,9 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
-	"k8s.io/klog/v2"
 )
 
 // Election says how replicas agree on one that writes.
@@ -42,7 +40,7 @@ func (c *Cluster) Elect(ctx context.Context, e Election, log *slog.Logger, m *Me
 		return fmt.Errorf("leader election: %w", err)
 	}
 	lock := &leaseLock{Interface: inner}
-	ctx, cancel := context.WithCancel(klog.NewContext(ctx, logr.FromSlogHandler(log.Handler())))
+	ctx, cancel := context.WithCancel(quiet(ctx, log))
 	defer cancel()
 	ended := make(chan error, 1) // of the writers of a term
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{

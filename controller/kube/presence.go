@@ -112,7 +112,7 @@ func (p *presence) informer() (cache.SharedIndexInformer, error) {
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 			w, err := r.watch(ctx, opts)
-			p.health.outcome(ctx, definitions, err)
+			p.health.outcome(ctx, definitions, cutOff(w, err))
 			return w, err
 		},
 	}

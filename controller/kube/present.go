@@ -14,14 +14,16 @@ import (
 // controllerName is ours in a route's status.parents: that of the GatewayClass istio-waypoint.
 const controllerName = "istio.io/mesh-controller"
 
-// owned reports condition types that are the mesh's whoever wrote them: those Istio's control plane leaves behind too. What a Gateway or
-// a GatewayClass carries is its controller's, so there only what is wanted is ours.
+// owned reports condition types that are the mesh's whoever wrote them: those Istio's control plane leaves behind too. What a
+// Gateway or a GatewayClass carries is its controller's, so there only what is wanted is ours.
 func owned(kind objects.Kind, conditionType string) bool {
 	switch kind {
-	case objects.Service, objects.ServiceEntry, objects.WorkloadEntry:
-		return conditionType == "istio.io/WaypointBound" || conditionType == "istio.io/WaypointMissing"
-	case objects.AuthorizationPolicy:
-		return conditionType == "ZtunnelAccepted" || conditionType == "WaypointAccepted"
+	case objects.Gateway, objects.GatewayClass:
+		return false
+	}
+	switch conditionType {
+	case "istio.io/WaypointBound", "istio.io/WaypointMissing", "ZtunnelAccepted", "WaypointAccepted":
+		return true
 	default:
 		return false
 	}

@@ -109,7 +109,7 @@ func (r *RootConfigMaps) Lead(ctx context.Context) error {
 	if _, err := maps.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, o any) { again(o) }, DeleteFunc: again}); err != nil {
 		return fmt.Errorf("watch root configmaps: %w", err)
 	}
-	factory.StartWithContext(ctx)
+	factory.StartWithContext(quiet(ctx, r.log))
 	defer factory.Shutdown()
 	if !cache.WaitFor(ctx, "", maps.Informer().HasSyncedChecker(), reg.HasSyncedChecker()) {
 		queue.ShutDown()

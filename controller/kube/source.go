@@ -10,10 +10,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/klog/v2"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
 	"github.com/ambit-mesh/ambit/controller/source"
@@ -40,7 +38,10 @@ type Source struct {
 // NewSource makes a source of every kind in package objects; MeshConfig is the ConfigMap of the root namespace. Kubernetes' own kinds have their informers at once, so that
 // others can add handlers before Run.
 func NewSource(c *Cluster, rootNamespace string, log *slog.Logger, m *Metrics) (*Source, error) {
-	all := kinds(rootNamespace)
+	return newSource(c, kinds(rootNamespace), log, m)
+}
+
+func newSource(c *Cluster, all []kind, log *slog.Logger, m *Metrics) (*Source, error) {
 	s := &Source{
 		cluster: c, codecs: decoders(all), all: all, log: log, metrics: m, health: newHealth(log, m), pending: newPending(), notes: newLedger(),
 		informers: map[objects.Kind]*informer{},
@@ -61,7 +62,7 @@ func NewSource(c *Cluster, rootNamespace string, log *slog.Logger, m *Metrics) (
 
 // Run implements source.Source.
 func (s *Source) Run(ctx context.Context, deliver func(source.Batch)) error {
-	ctx = klog.NewContext(ctx, logr.FromSlogHandler(s.log.Handler()))
+	ctx = quiet(ctx, s.log)
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.end()
 	defer cancel()

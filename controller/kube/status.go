@@ -90,7 +90,7 @@ func (w *Status) Lead(ctx context.Context) error {
 		return nil
 	case <-w.whole:
 	}
-	events := newEvents(ctx, w.cluster)
+	events := newEvents(quiet(ctx, w.log), w.cluster)
 	defer events.end()
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[objects.Key](retryFirst, retryMost))
 	w.mu.Lock()
