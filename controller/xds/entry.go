@@ -18,6 +18,7 @@ type entry struct {
 	frame   []byte // as it stands in a response; shared by all clients
 	header  uint8  // length of the frame's tag and length
 	gone    bool
+	slot    uint32 // in contents
 	seq     uint64 // when it became what it is
 
 	aliases  []string // network/ip

@@ -38,6 +38,7 @@ type request struct {
 type holding struct {
 	message []byte
 	n       int
+	sum     uint64 // of the pairs' hashes, as in contents
 }
 
 // each calls f with every name and version. Both are valid only during the call; names come as often as the client wrote them.
@@ -86,7 +87,8 @@ func (r *request) decode(data []byte) error {
 			if r.held.n++; r.held.n > maxHeld && r.err == nil {
 				r.err = status.Errorf(codes.ResourceExhausted, "more than %d resources said to be held: start without them", maxHeld)
 			}
-			_, _, err := heldEntry(v)
+			name, version, err := heldEntry(v)
+			r.held.sum += hashPair(name, version)
 			return err
 		case 6:
 			return text(v, &r.nonce)
@@ -144,6 +146,9 @@ func fields(data []byte, f func(protowire.Number, []byte) error) error {
 
 // heldEntry reads one entry of the map of versions.
 func heldEntry(data []byte) (name, version []byte, err error) {
+	if name, version, ok := shortEntry(data); ok {
+		return name, version, nil
+	}
 	err = fields(data, func(num protowire.Number, v []byte) error {
 		if num > 2 {
 			return nil
@@ -159,6 +164,19 @@ func heldEntry(data []byte) (name, version []byte, err error) {
 		return nil
 	})
 	return name, version, err
+}
+
+// shortEntry reads what every encoder writes for names and versions of less than 128 bytes: key, then value.
+func shortEntry(data []byte) (name, version []byte, ok bool) {
+	if len(data) < 4 || data[0] != 1<<3|2 || data[1] >= 0x80 {
+		return nil, nil, false
+	}
+	end := 2 + int(data[1])
+	if len(data) < end+2 || data[end] != 2<<3|2 || data[end+1] >= 0x80 || len(data) != end+2+int(data[end+1]) {
+		return nil, nil, false
+	}
+	name, version = data[2:end], data[end+2:]
+	return name, version, utf8.Valid(name) && utf8.Valid(version)
 }
 
 func text(v []byte, into *string) error {

@@ -275,27 +275,14 @@ func (s *session) everything(k *kind, sub *subscription, r *response) {
 		r.frames, r.size = k.full()
 		return
 	}
-	current := make([]*entry, 0, min(sub.brought.n, k.live))
-	sub.brought.each(func(name, version []byte) {
-		switch e := k.entries[string(name)]; {
-		case e == nil || e.gone:
+	if sub.brought.n == k.live && sub.brought.sum == k.contents.sum {
+		return // the common end of a reconnect: nothing has changed
+	}
+	k.contents.missing(sub.brought, func(e *entry) { r.add(e.frame) }, func(name []byte) {
+		if e := k.entries[string(name)]; e == nil || e.gone {
 			r.removed = append(r.removed, string(name))
-		case e.version == string(version):
-			current = append(current, e)
 		}
 	})
-	if len(current) == k.live { // the common end of a reconnect: nothing to look for
-		return
-	}
-	held := make(map[*entry]struct{}, len(current))
-	for _, e := range current {
-		held[e] = struct{}{}
-	}
-	for e := k.oldest; e != nil; e = e.newer {
-		if _, has := held[e]; !e.gone && !has {
-			r.add(e.frame)
-		}
-	}
 }
 
 // since is what changed for a wildcard.

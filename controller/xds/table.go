@@ -27,6 +27,7 @@ type kind struct {
 	byService      index
 	byNode         index
 	whole          whole
+	contents       contents
 }
 
 // Table is every resource there is. Commit writes, sessions read; it is safe for concurrent use.
@@ -110,6 +111,7 @@ func (k *kind) replace(e *entry) {
 		return
 	}
 	k.live++
+	k.contents.put(e)
 	for _, a := range e.aliases {
 		k.byAlias[a] = append(k.byAlias[a], e)
 	}
@@ -137,6 +139,7 @@ func (k *kind) unlink(e *entry) {
 		return
 	}
 	k.live--
+	k.contents.drop(e)
 	for _, a := range e.aliases {
 		k.byAlias[a] = slices.DeleteFunc(k.byAlias[a], func(o *entry) bool { return o == e })
 		if len(k.byAlias[a]) == 0 {
