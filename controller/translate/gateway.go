@@ -60,14 +60,14 @@ func gatewayConditions(listeners, good int, reachable bool) []objects.Condition 
 // listener judges one listener and counts the routes attached to it.
 func (t *Translator) listener(key objects.Key, gw *gatewayv1.Gateway, i int, controller string) (objects.ListenerStatus, bool) {
 	l := &gw.Spec.Listeners[i]
-	st := objects.ListenerStatus{Name: string(l.Name), AttachedRoutes: t.attached(key, gw, l)}
+	st := objects.ListenerStatus{Name: string(l.Name)}
 	accepted := objects.Condition{Type: "Accepted", Status: true, Reason: "Accepted"}
 	refs := objects.Condition{Type: "ResolvedRefs", Status: true, Reason: "ResolvedRefs"}
 	conflicted := objects.Condition{Type: "Conflicted", Reason: "NoConflicts"}
 	if why := listenerProblem(l, controller); why != "" {
 		accepted.Status, accepted.Reason, accepted.Message = false, "UnsupportedProtocol", why
 	} else {
-		st.SupportedKinds = routeKinds
+		st.AttachedRoutes, st.SupportedKinds = t.attached(key, gw, l), routeKinds
 		if kinds, unknown := allowedKinds(l); kinds != nil || unknown != "" {
 			st.SupportedKinds = kinds
 			if unknown != "" {

@@ -21,7 +21,7 @@ const annotAdmit = "ambit.io/admit-past-waypoint"
 // waypoint enforces some policy, which whoever comes past the waypoint would evade.
 type guard struct{ waypoints []objects.Key }
 
-// guards keeps every service's guard current before the workloads are made, and marks those behind a service whose guard
+// updateGuards keeps every service's guard current before the workloads are made, and marks those behind a service whose guard
 // changed. A workload's unit may read guards and accounts for this reason.
 func (t *Translator) updateGuards() {
 	for gw := range t.in.instancesChanged {
