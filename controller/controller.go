@@ -44,6 +44,8 @@ type Config struct {
 	GRPC  string // xDS and certificates, TLS: ":15012"
 	HTTP  string // /ready, /metrics, /version: ":15014"
 	Debug string // /debug/..., a loopback address: "127.0.0.1:15016"; "" for none
+	// Webhook is for an API server's admission reviews, TLS: ":15017"; "" for none.
+	Webhook string
 
 	ServerNames  []string // of the certificate at GRPC
 	NodeAccounts []string // that may ask for other identities, and for configuration
@@ -175,7 +177,8 @@ func Run(ctx context.Context, cfg Config) error {
 		DefaultTTL: cfg.DefaultTTL, MaxTTL: cfg.MaxTTL, Log: cfg.Log, Metrics: ca.NewMetrics(reg), Now: time.Now,
 	})
 
-	grpcServer := newGRPC(newServingCert(authority, cfg.ServerNames, cfg.Log, time.Now), m, xs, cs)
+	cert := newServingCert(authority, cfg.ServerNames, cfg.Log, time.Now)
+	grpcServer := newGRPC(cert, m, xs, cs)
 	pub := newHTTP(publicHandler(ready, reg, cfg.Version))
 	dbg := newHTTP(debugHandler(ready, line, xs, problems, cfg, reg))
 
@@ -208,6 +211,15 @@ func Run(ctx context.Context, cfg Config) error {
 	group.Go(func() error { return serveHTTP(gctx, pub, lis.http) })
 	if lis.debug != nil {
 		group.Go(func() error { return serveHTTP(gctx, dbg, lis.debug) })
+	}
+	if cfg.Webhook != "" {
+		group.Go(func() error {
+			hook, hookLis, err := openAdmission(cfg, cert, reg)
+			if err != nil {
+				return err
+			}
+			return serveHTTP(gctx, hook, hookLis)
+		})
 	}
 	cfg.Log.Info("controller is serving", "grpc", lis.grpc.Addr().String(), "http", lis.http.Addr().String(), "trust_domain", cfg.Translate.TrustDomain)
 	ready.set(missingServing, true)

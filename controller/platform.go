@@ -115,7 +115,8 @@ func openKubernetes(cfg Config, reg prometheus.Registerer) (platform, error) {
 		elect: everybody, writers: []writer{statuses.Lead},
 		roots: func(s ca.Signer) (writer, func(context.Context, []byte) error) {
 			maps := kube.NewRootConfigMaps(src, s)
-			return maps.Lead, maps.Distributed
+			hooks := kube.NewWebhookBundles(cluster, kube.WebhookOwner, s, cfg.Log, m)
+			return func(ctx context.Context) error { return everybody(ctx, maps.Lead, hooks.Lead) }, maps.Distributed
 		},
 	}
 	if len(cfg.TokenKeys) > 0 {

@@ -73,6 +73,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	f.StringArrayVar(&cfg.TokenKeys, "token-key", nil, "public key that node tokens are verified with, PEM; may be given several times (required with --manifests)")
 	f.StringVar(&cfg.GRPC, "grpc-address", d.GRPC, "address for xDS and certificates, TLS")
 	f.StringVar(&cfg.HTTP, "http-address", d.HTTP, "address for /ready, /metrics and /version")
+	f.StringVar(&cfg.Webhook, "webhook-address", "", "address for admission reviews of an API server, TLS, path /validate: Istio's is :15017; empty for none")
 	f.StringVar(&cfg.Debug, "debug-address", "127.0.0.1:15016", "loopback address for /debug/... (/debug/list names them) and pprof; empty for none")
 	f.StringSliceVar(&cfg.ServerNames, "server-name", d.ServerNames, "names in the certificate of the grpc address")
 	f.StringSliceVar(&cfg.NodeAccounts, "node-account", d.NodeAccounts, "accounts (namespace/name) that are node proxies")
