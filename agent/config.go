@@ -28,8 +28,8 @@ type Config struct {
 	NetnsDir   string // where runtimes name pods' network namespaces
 	ProcDir    string // the host's /proc
 
-	HandoffSocket string // ztunnels connect here
-	ZtunnelUID    int
+	HandoffSocket  string // ztunnels connect here
+	ZtunnelUID     int
 	ZtunnelCgroup  string        // ztunnels must be in it or below; empty: any
 	ZtunnelAccount pods.Key      // whose pods ztunnels must be in; empty: any
 	Absence        time.Duration // without a ztunnel, before waiting connections are reset
