@@ -18,10 +18,10 @@ VM_PACKAGES := qemu-system-x86:qemu-system-x86_64 busybox-static:/bin/busybox cp
 ROOT_TESTS := ./bpf/... ./agent/... ./test/netlab/... ./test/demo/...
 
 # Modules of their own, whose dependencies are not the product's.
-MODULES := deploy/images test/cluster test/cluster/coredns
+MODULES := deploy/images deploy/chart test/cluster test/cluster/coredns
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build build-lab images demo test test-unit test-root test-vm test-controller apiserver-up apiserver-down lint fmt generate check fuzz bench bench-controller clean
+.PHONY: help deps build build-lab images chart demo test test-unit test-root test-vm test-controller apiserver-up apiserver-down lint fmt generate check fuzz bench bench-controller clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ build-lab: build ## the programs, the lab's helpers and the CNI plugins it chain
 
 images: ## OCI images of agent, ztunnel and controller in build/images, no Docker needed (IMAGES="--push --hub HOST/PATH --tag TAG")
 	go -C deploy/images run . --source $(CURDIR) --out $(CURDIR)/build/images $(IMAGES)
+
+chart: ## the Helm chart with CRDs, and plain manifests of it, in build/chart (CHART="--set mesh.trustDomain=example.org")
+	go -C deploy/chart run . --source $(CURDIR) --out $(CURDIR)/build/chart $(CHART)
 
 deps: ## install the Debian packages that are missing
 	@test/deps.sh $(PACKAGES)

@@ -12,7 +12,7 @@
 //	Elect          one leader among the replicas, around whatever writes
 //
 // Everything exported is safe for concurrent use. Methods named Run or Lead block until their context ends, and leave no
-// goroutine behind. The accounts and rights needed are in deploy/controller-rbac.yaml, each with its reason; a test runs the
+// goroutine behind. The accounts and rights needed are in deploy/chart/ambit/files/controller-rbac.yaml, each with its reason; a test runs the
 // controller with exactly those.
 package kube
 

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/apimachinery/pkg/util/yaml"
+)
+
+var system = Release{"ambit", "mesh-system"}
+
+func render(t *testing.T, set ...string) (string, error) {
+	t.Helper()
+	values, err := readValues(nil, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load("ambit", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Render(c, system, values)
+}
+
+// objects are the manifests, decoded strictly: a field that Kubernetes does not know is an error.
+func objects(t *testing.T, set ...string) []runtime.Object {
+	t.Helper()
+	text, err := render(t, set...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, rbacv1.AddToScheme, policyv1.AddToScheme} {
+		utilruntime.Must(add(scheme))
+	}
+	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+	var out []runtime.Object
+	for r := yaml.NewDocumentDecoder(io.NopCloser(strings.NewReader(text))); ; {
+		buf := make([]byte, 1<<20)
+		n, err := r.Read(buf)
+		if err == io.EOF {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, _, err := decoder.Decode(buf[:n], nil, nil)
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, buf[:n])
+		}
+		out = append(out, o)
+	}
+}
+
+// templates are the pods that the chart starts, by name of what starts them.
+func templates(t *testing.T, set ...string) map[string]corev1.PodTemplateSpec {
+	out := map[string]corev1.PodTemplateSpec{}
+	for _, o := range objects(t, set...) {
+		switch o := o.(type) {
+		case *appsv1.DaemonSet:
+			out[o.Name] = o.Spec.Template
+		case *appsv1.Deployment:
+			out[o.Name] = o.Spec.Template
+		}
+	}
+	return out
+}
+
+func TestPrivileges(t *testing.T) {
+	pods := templates(t)
+	if len(pods) != 3 {
+		t.Fatalf("%d kinds of pods, want agent, ztunnel and controller", len(pods))
+	}
+	for name, pod := range pods {
+		root := name == "ambit-agent"
+		c := pod.Spec.Containers[0]
+		if sc := c.SecurityContext; *sc.AllowPrivilegeEscalation || !*sc.ReadOnlyRootFilesystem || sc.Privileged != nil ||
+			!slices.Equal(sc.Capabilities.Drop, []corev1.Capability{"ALL"}) || len(sc.Capabilities.Add) > 0 != root {
+			t.Errorf("%s: %+v", name, sc)
+		}
+		if !root && (pod.Spec.HostNetwork || pod.Spec.HostPID || !*pod.Spec.SecurityContext.RunAsNonRoot || *pod.Spec.SecurityContext.RunAsUser != 1337) {
+			t.Errorf("%s: %+v", name, pod.Spec.SecurityContext)
+		}
+		if pod.Labels["istio.io/dataplane-mode"] != "none" {
+			t.Errorf("%s may be enrolled itself", name)
+		}
+		if c.ReadinessProbe == nil || len(c.Resources.Requests) == 0 || pod.Spec.PriorityClassName == "" {
+			t.Errorf("%s: no readiness, no requests or no priority", name)
+		}
+	}
+	if *pods["ambit-ztunnel"].Spec.AutomountServiceAccountToken {
+		t.Error("the ztunnel gets a token for the API server")
+	}
+}
+
+// Nobody may do everything, and nobody but the controller reads a Secret, by name.
+func TestRights(t *testing.T) {
+	for _, o := range objects(t) {
+		var name string
+		var rules []rbacv1.PolicyRule
+		switch o := o.(type) {
+		case *rbacv1.ClusterRole:
+			name, rules = o.Name, o.Rules
+		case *rbacv1.Role:
+			name, rules = o.Namespace+"/"+o.Name, o.Rules
+		default:
+			continue
+		}
+		for _, r := range rules {
+			for _, list := range [][]string{r.Verbs, r.Resources, r.APIGroups} {
+				if slices.Contains(list, "*") {
+					t.Errorf("%s: a wildcard in %+v", name, r)
+				}
+			}
+			if slices.Contains(r.Resources, "secrets") && (name != "istio-system/ambit-controller-root" || len(r.ResourceNames) == 0 && !slices.Equal(r.Verbs, []string{"create"})) {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+	}
+}
+
+func TestNamespaces(t *testing.T) {
+	text, err := render(t, "mesh.rootNamespace=mesh-root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range []string{"istio-system", "ambit-system"} {
+		if strings.Contains(text, wrong) {
+			t.Errorf("%s is named although both namespaces are others", wrong)
+		}
+	}
+}
+
+func TestSchema(t *testing.T) {
+	for set, want := range map[string]string{
+		"mesh.rootNamespcae=x":                 "rootNamespcae",
+		"mesh.logLevel=loud":                   "logLevel",
+		"controller.replicas=0":                "replicas",
+		"ztunnel.drainSeconds=soon":            "drainSeconds",
+		"controller.webhook.failurePolicy=Mad": "failurePolicy",
+		"agent.cniConfDir=etc":                 "cniConfDir",
+	} {
+		if _, err := render(t, set); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", set, err)
+		}
+	}
+}
+
+// Every value of values.yaml is in the schema, and has a say in the manifests or is known not to have.
+func TestValuesMatter(t *testing.T) {
+	base, err := render(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, set := range []string{
+		"hub=example.test/x", "tag=v9", "imagePullPolicy=Always", "imagePullSecrets[0].name=s", "mesh.rootNamespace=r", "mesh.trustDomain=td",
+		"mesh.clusterDomain=cd", "mesh.clusterID=c", "mesh.network=n", "mesh.ranges={10.0.0.0/8}", "mesh.logLevel=debug", "mesh.logFormat=text",
+		"controller.replicas=3", "controller.cacertsSecret=cacerts", "controller.nodeSelector.a=b", "controller.tolerations[0].operator=Exists",
+		"ztunnel.drainSeconds=9", "ztunnel.certificateTTL=1h", "ztunnel.accessLog=false", "agent.cniConfDir=/a", "agent.cniBinDir=/a",
+		"agent.netnsDir=/a", "agent.excludeNamespaces={a}", "agent.captureDNS=false", "agent.strictCapture=true", "agent.allowForeignHooks=true",
+		"agent.resources.requests.cpu=1", "ztunnel.resources.limits.memory=1", "controller.resources.limits.memory=1",
+	} {
+		got, err := render(t, set)
+		if err != nil {
+			t.Errorf("%s: %v", set, err)
+		} else if got == base {
+			t.Errorf("%s changes nothing", set)
+		}
+	}
+}
+
+func TestPackage(t *testing.T) {
+	crds, err := CRDs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"authorizationpolicies.security.istio.io", "serviceentries.networking.istio.io", "httproutes.gateway.networking.k8s.io"} {
+		if !strings.Contains(crds, "name: "+kind) {
+			t.Errorf("no definition of %s", kind)
+		}
+	}
+	c, err := Load("ambit", "v1.2.3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if _, err := Package(c, crds, dir); err != nil {
+		t.Fatal(err)
+	}
+	packed, err := Load(filepath.Join(dir, "ambit-1.2.3.tgz"), "")
+	if err == nil {
+		t.Fatal("an archive was read as a folder", packed)
+	}
+	if s, err := os.Stat(filepath.Join(dir, "ambit-1.2.3.tgz")); err != nil || s.Size() < 100_000 {
+		t.Errorf("the archive without CRDs? %v, %v", s, err)
+	}
+}
