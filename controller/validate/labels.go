@@ -52,6 +52,8 @@ var marks = struct{ labels, annotations []mark }{
 	annotations: []mark{
 		{"istio.io/dry-run", []string{"AuthorizationPolicy"}, nil}, // its value: authorizationPolicy
 		{"ambit.io/bypass-missing-waypoint", []string{"Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry"}, []string{"bool"}},
+		{"ambit.io/admit-past-waypoint", nil, []string{"bool"}},
+		{"ambit.io/strict-capture", []string{"Namespace", "Pod"}, nil},
 		{"ambient.istio.io/bypass-inbound-capture", []string{"Pod"}, []string{"bool"}},
 		{"ambient.istio.io/dns-capture", []string{"Pod"}, []string{"bool"}},
 		{"ambient.istio.io/redirection", []string{"Pod"}, []string{"enabled", "pending"}},
