@@ -305,10 +305,11 @@ func (s *session) since(k *kind, sub *subscription, r *response, removals bool) 
 	}
 }
 
-// opening reports that the client's lists of what it holds are still in memory, or have not come.
+// opening reports that what the client holds is not known yet, or that its first answers are on their way: while it is,
+// memory is spent on it.
 func (s *session) opening() bool {
 	for _, sub := range s.subs {
-		if sub.brought.n > 0 || sub.initial != nil {
+		if !sub.started || sub.count == 1 && sub.nonce != "" {
 			return true
 		}
 	}

@@ -45,8 +45,8 @@ type stream struct {
 }
 
 // run serves the client. One goroutine reads and decides; a client that does not read blocks its own send and nothing else,
-// and what changes meanwhile is waiting in the table, not in a queue. started is called once the client's first requests have
-// been answered.
+// and what changes meanwhile is waiting in the table, not in a queue. started is called once the client has taken its
+// first answers.
 func (st *stream) run(gs wireStream, first *request, requests <-chan *request, errs <-chan error, started func()) error {
 	defer st.count(true)
 	if err := st.take(first); err != nil {

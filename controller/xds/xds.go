@@ -27,8 +27,8 @@ import (
 const (
 	// firstRequest is how long a client may take to say who it is.
 	firstRequest = 10 * time.Second
-	// atOnce is how many clients may be telling what they hold at the same time; others wait for their turn. It bounds the
-	// memory of a whole cluster that reconnects.
+	// atOnce is how many clients may be telling what they hold, or be taking their first answers, at the same time; others wait
+	// for their turn. It bounds the memory of a whole cluster that connects at once.
 	atOnce = 8
 	// turnTakes is how long a client's turn lasts at most, so that slow ones do not keep others waiting.
 	turnTakes = 2 * time.Second
