@@ -8,8 +8,10 @@ import (
 	"strings"
 	"testing"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -41,7 +43,9 @@ func objects(t *testing.T, set ...string) []runtime.Object {
 		t.Fatal(err)
 	}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, rbacv1.AddToScheme, policyv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{
+		corev1.AddToScheme, appsv1.AddToScheme, rbacv1.AddToScheme, policyv1.AddToScheme, admissionv1.AddToScheme, networkingv1.AddToScheme,
+	} {
 		utilruntime.Must(add(scheme))
 	}
 	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
@@ -166,7 +170,7 @@ func TestValuesMatter(t *testing.T) {
 	for _, set := range []string{
 		"hub=example.test/x", "tag=v9", "imagePullPolicy=Always", "imagePullSecrets[0].name=s", "mesh.rootNamespace=r", "mesh.trustDomain=td",
 		"mesh.clusterDomain=cd", "mesh.clusterID=c", "mesh.network=n", "mesh.ranges={10.0.0.0/8}", "mesh.logLevel=debug", "mesh.logFormat=text",
-		"controller.replicas=3", "controller.cacertsSecret=cacerts", "controller.nodeSelector.a=b", "controller.tolerations[0].operator=Exists",
+		"controller.replicas=3", "controller.webhook.enabled=false", "controller.webhook.failurePolicy=Fail", "controller.cacertsSecret=cacerts", "controller.nodeSelector.a=b", "controller.tolerations[0].operator=Exists",
 		"ztunnel.drainSeconds=9", "ztunnel.certificateTTL=1h", "ztunnel.accessLog=false", "agent.cniConfDir=/a", "agent.cniBinDir=/a",
 		"agent.netnsDir=/a", "agent.excludeNamespaces={a}", "agent.captureDNS=false", "agent.strictCapture=true", "agent.allowForeignHooks=true",
 		"agent.resources.requests.cpu=1", "ztunnel.resources.limits.memory=1", "controller.resources.limits.memory=1",
