@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	meshapi "istio.io/api/mesh/v1alpha1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -43,7 +44,13 @@ func ReadMesh(text string) (Mesh, error) {
 		return m, errors.New("MeshConfig: not a map of fields")
 	}
 	heeded := map[string]json.RawMessage{}
+	known := (&meshapi.MeshConfig{}).ProtoReflect().Descriptor().Fields()
 	for name, value := range fields {
+		if f := known.ByName(protoreflect.Name(name)); f != nil && f.JSONName() != name { // root_namespace is rootNamespace
+			if name = f.JSONName(); fields[name] != nil {
+				return m, fmt.Errorf("MeshConfig: %s is given twice", name)
+			}
+		}
 		switch name {
 		case "rootNamespace", "trustDomain", "trustDomainAliases", "discoverySelectors", "outboundTrafficPolicy", "serviceSettings":
 			heeded[name] = value

@@ -20,7 +20,7 @@ func meshChange(text string) objects.Change {
 // TestInvalidMeshConfigKeepsTheLastGoodOne: and says what is wrong with the new one.
 func TestInvalidMeshConfigKeepsTheLastGoodOne(t *testing.T) {
 	for _, bad := range []string{
-		"rootNamespace: [", "- a", "rootNamespace: NOT-A-NAME", "trustDomain: a/b", "trustDomainAliases: ['']", "rootNamespace: a\nrootNamespace: b",
+		"rootNamespace: [", "- a", "rootNamespace: NOT-A-NAME", "trustDomain: a/b", "trustDomainAliases: ['']", "rootNamespace: a\nrootNamespace: b", "rootNamespace: a\nroot_namespace: b",
 		"discoverySelectors: [{matchExpressions: [{key: a, operator: Unknown}]}]", "outboundTrafficPolicy: {mode: SOME}",
 		"serviceEntryVisibility: {defaultVisibility: SOME}", "serviceEntryVisibility: {policies: [{matchingRules: [{}]}]}",
 	} {
@@ -34,6 +34,13 @@ func TestInvalidMeshConfigKeepsTheLastGoodOne(t *testing.T) {
 		if got := tr.Settings().RootNamespace; got != "istio-system" {
 			t.Errorf("without MeshConfig the root namespace is %s", got)
 		}
+	}
+}
+
+// TestMeshConfigSpelledAsInTheProto: both spellings are the API's.
+func TestMeshConfigSpelledAsInTheProto(t *testing.T) {
+	if m, err := ReadMesh("root_namespace: a"); err != nil || m.RootNamespace != "a" {
+		t.Errorf("%+v, %v", m, err)
 	}
 }
 

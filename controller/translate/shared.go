@@ -10,11 +10,10 @@ import (
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
 
-const (
-	// kindShared is that of units which no object stands for: policies that several workloads name.
-	kindShared objects.Kind = "~shared"
-	onlyPrefix              = "ambit_waypoint_only_"
-)
+// kindShared is that of units which no object stands for: policies that several workloads name.
+const kindShared objects.Kind = "~shared"
+
+const onlyPrefix = "ambit_waypoint_only_"
 
 // sharedPolicy is named after what it says, so that it never changes: workloads with the same guards name the same one, and it
 // is there as long as one does.
