@@ -72,7 +72,7 @@ func TestOnlyImporters(t *testing.T) {
 		why  string
 	}{
 		{module + "bpf", []string{"agent/datapath", "bpf"}, "the loader is one package"},
-		{"k8s.io/client-go", []string{"agent/source", "controller/kube", "controller/source"}, "the cluster comes in at one place a process"},
+		{"k8s.io/client-go", []string{"agent/source", "controller/kube", "controller/source", "test/bench/controller/apiserver"}, "the cluster comes in at one place a process"},
 		{"github.com/vishvananda/netlink", []string{"agent/podnet", "agent/datapath", "agent/cni", "test"}, "devices and routes are configured in one place"},
 	} {
 		for _, p := range packages(t) {

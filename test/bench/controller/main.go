@@ -2,8 +2,9 @@
 // long a pod's change takes to the last of many node proxies. Without arguments of a role it is the rig, which starts the
 // controller and the proxies as processes of their own.
 //
-//	ambit-bench-controller [--pods 2000,10000,30000,50000] [--runs 3] [--seconds 8] [--out build/bench/controller.json]
-//	ambit-bench-controller serve DIR PODS NODES | fleet DIR ADDRESS ADDRESSES POLICIES
+//	ambit-bench-controller [--pods 2000,10000,30000,50000] [--runs 3] [--window 8s] [--out build/bench/controller.json]
+//	ambit-bench-controller --kubeconfig FILE --pods 10000 --runs 1 [--out build/bench/controller-apiserver.json]
+//	ambit-bench-controller serve DIR PODS NODES KUBECONFIG | fleet DIR ADDRESS ADDRESSES POLICIES
 package main
 
 import (
@@ -38,12 +39,12 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	switch {
-	case len(args) == 4 && args[0] == "serve":
-		n, err := numbers(args[2:])
+	case len(args) == 5 && args[0] == "serve":
+		n, err := numbers(args[2:4])
 		if err != nil {
 			return err
 		}
-		return serve(ctx, args[1], synth.Cluster{Pods: n[0], Nodes: n[1]})
+		return serve(ctx, args[1], synth.Cluster{Pods: n[0], Nodes: n[1]}, args[4])
 	case len(args) == 5 && args[0] == "fleet":
 		n, err := numbers(args[3:])
 		if err != nil {
@@ -57,6 +58,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.runs, "runs", 3, "how often everything is measured at each size")
 	flags.DurationVar(&o.window, "window", 8*time.Second, "how long changes are made for each number of clients")
 	fleets := flags.String("clients", "1,50,500", "numbers of connected clients")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("AMBIT_TEST_KUBECONFIG"), "fill the API server of this file with the cluster, and measure from there; it should be one to throw away, and one size at a time")
 	flags.StringVar(&o.out, "out", "build/bench/controller.json", "where the report goes")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -69,6 +71,9 @@ func run(ctx context.Context, args []string) error {
 	o.clients, err2 = numbers(strings.Split(*fleets, ","))
 	if err := errors.Join(err, err2); err != nil {
 		return err
+	}
+	if o.kubeconfig != "" && len(o.pods) != 1 {
+		return errors.New("an API server holds one cluster: give one number of --pods")
 	}
 	return measure(ctx, o)
 }

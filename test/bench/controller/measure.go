@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/ambit-mesh/ambit/test/bench/controller/apiserver"
 	"github.com/ambit-mesh/ambit/test/bench/controller/synth"
 )
 
@@ -16,6 +17,7 @@ type options struct {
 	pods, clients []int
 	runs          int
 	window        time.Duration
+	kubeconfig    string // "" for a synthetic source
 	out           string
 }
 
@@ -38,10 +40,14 @@ func nodesFor(pods int) synth.Cluster { return synth.Cluster{Pods: pods, Nodes: 
 // measure takes the sizes in turns, so that what drifts on the machine drifts for all of them.
 func measure(ctx context.Context, o options) error {
 	rep := newReport(o)
+	server, err := fill(ctx, o)
+	if err != nil {
+		return err
+	}
 	for run := range o.runs {
 		for _, pods := range o.pods {
 			begin := time.Now()
-			if err := one(ctx, o, nodesFor(pods), rep); err != nil {
+			if err := one(ctx, o, nodesFor(pods), server, rep); err != nil {
 				return errors.Join(fmt.Errorf("run %d with %d pods: %w", run+1, pods, err), rep.write(o.out))
 			}
 			fmt.Fprintf(os.Stderr, "run %d of %d: %d pods measured in %.0f s\n", run+1, o.runs, pods, time.Since(begin).Seconds())
@@ -51,14 +57,31 @@ func measure(ctx context.Context, o options) error {
 	return rep.write(o.out)
 }
 
+// fill writes the cluster to the API server, if there is one to use.
+func fill(ctx context.Context, o options) (*apiserver.Server, error) {
+	if o.kubeconfig == "" {
+		return nil, nil
+	}
+	server, err := apiserver.Connect(o.kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	begin := time.Now()
+	if err := server.Write(ctx, nodesFor(o.pods[0])); err != nil {
+		return nil, fmt.Errorf("fill the API server: %w", err)
+	}
+	fmt.Fprintf(os.Stderr, "API server filled in %.0f s\n", time.Since(begin).Seconds())
+	return server, nil
+}
+
 // one measures everything once at one size.
-func one(ctx context.Context, o options, c synth.Cluster, rep *report) (err error) {
+func one(ctx context.Context, o options, c synth.Cluster, server *apiserver.Server, rep *report) (err error) {
 	dir, err := os.MkdirTemp("", "ambit-bench-*")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	r, err := start(ctx, dir, c)
+	r, err := start(ctx, dir, c, server, o.kubeconfig)
 	if err != nil {
 		return err
 	}
@@ -134,12 +157,15 @@ func (r *rig) quietChanges(ctx context.Context) (float64, error) {
 		return 0, err
 	}
 	for range alone {
-		if _, _, err := r.change(); err != nil {
+		if _, _, err := r.change(ctx); err != nil {
 			return 0, err
 		}
 		if err := pause(ctx, 12*time.Millisecond); err != nil { // longer than the controller's pace: each is handled alone
 			return 0, err
 		}
+	}
+	if err := r.changing.Wait(); err != nil {
+		return 0, err
 	}
 	after, err := r.cpu()
 	return (after - before) / alone, err

@@ -10,7 +10,10 @@ import (
 	"strconv"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/ambit-mesh/ambit/controller/auth"
+	"github.com/ambit-mesh/ambit/test/bench/controller/apiserver"
 	"github.com/ambit-mesh/ambit/test/bench/controller/fleet"
 	"github.com/ambit-mesh/ambit/test/bench/controller/synth"
 )
@@ -20,20 +23,23 @@ type rig struct {
 	cluster    synth.Cluster
 	controller *child
 	fleet      *child
-	ready      time.Duration // from the start of the process to /ready
-	made       int           // changes
+	ready      time.Duration     // from the start of the process to /ready
+	made       int               // changes
+	prefix     string            // of this rig's revisions
+	server     *apiserver.Server // that changes are made in; nil for a synthetic source
+	changing   errgroup.Group
 }
 
 // readyTime bounds the start of a controller.
 const readyTime = 2 * time.Minute
 
-func start(ctx context.Context, dir string, c synth.Cluster) (r *rig, err error) {
+func start(ctx context.Context, dir string, c synth.Cluster, server *apiserver.Server, kubeconfig string) (r *rig, err error) {
 	if _, err := auth.CreateKey(filepath.Join(dir, "key")); err != nil {
 		return nil, err
 	}
-	r = &rig{cluster: c}
+	r = &rig{cluster: c, server: server, prefix: fmt.Sprintf("c%x-", time.Now().UnixMilli())}
 	begin := time.Now()
-	if r.controller, err = spawn(ctx, "serve", dir, strconv.Itoa(c.Pods), strconv.Itoa(c.Nodes)); err != nil {
+	if r.controller, err = spawn(ctx, "serve", dir, strconv.Itoa(c.Pods), strconv.Itoa(c.Nodes), kubeconfig); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -43,10 +49,10 @@ func start(ctx context.Context, dir string, c synth.Cluster) (r *rig, err error)
 	}()
 	var line served
 	if err := r.controller.dec.Decode(&line); err != nil || line.Address == nil {
-		return nil, fmt.Errorf("controller did not say where it listens: %w", err)
+		return r, fmt.Errorf("controller did not say where it listens: %w", err)
 	}
 	if err := isReady(ctx, "http://"+line.Address.HTTP+"/ready"); err != nil {
-		return nil, err
+		return r, err
 	}
 	r.ready = time.Since(begin)
 	r.fleet, err = spawn(ctx, "fleet", dir, line.Address.GRPC, strconv.Itoa(c.Addresses()), strconv.Itoa(synth.Policies))
@@ -100,11 +106,17 @@ func (r *rig) cpu() (float64, error) {
 }
 
 // change changes the next pod, and says which revision it has now and since when. Neighbours in time are not the same pod.
-func (r *rig) change() (revision string, at int64, err error) {
+func (r *rig) change(ctx context.Context) (revision string, at int64, err error) {
 	r.made++
-	revision = "c" + strconv.Itoa(r.made)
+	revision = r.prefix + strconv.Itoa(r.made)
+	pod := r.made * 7919 % r.cluster.Pods
 	at = fleet.Now()
-	err = r.controller.enc.Encode(served{Change: &podChange{Pod: r.made * 7919 % r.cluster.Pods, Revision: revision}})
+	if r.server != nil { // the answer is not waited for: changes are to be even
+		namespace, name := r.cluster.PodName(pod)
+		r.changing.Go(func() error { return r.server.Change(ctx, namespace, name, revision) })
+		return revision, at, nil
+	}
+	err = r.controller.enc.Encode(served{Change: &podChange{Pod: pod, Revision: revision}})
 	return revision, at, err
 }
 
@@ -127,11 +139,14 @@ func (r *rig) stream(ctx context.Context, count int, gap time.Duration) (latenci
 		if err := pause(ctx, time.Until(begin.Add(time.Duration(i)*gap))); err != nil {
 			return nil, err
 		}
-		rev, at, err := r.change()
+		rev, at, err := r.change(ctx)
 		if err != nil {
 			return nil, err
 		}
 		revisions, sent = append(revisions, rev), append(sent, at)
+	}
+	if err := r.changing.Wait(); err != nil {
+		return nil, err
 	}
 	answer, err := r.tell(fleet.Command{Arrived: revisions})
 	if err != nil {

@@ -32,13 +32,18 @@ type usage struct {
 	CPU float64 // seconds
 }
 
-// serve runs the controller with a synthetic source, alone in this process, until the input ends.
-func serve(ctx context.Context, dir string, c synth.Cluster) error {
+// serve runs the controller, alone in this process, until the input ends: with a synthetic source, or with an API server.
+func serve(ctx context.Context, dir string, c synth.Cluster, kubeconfig string) error {
 	src := &synthetic{cluster: c, changes: make(chan podChange, 1024)}
 	cfg := controller.Config{
-		Log:    slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		Source: src, Statuses: src, CADir: filepath.Join(dir, "ca"), RootFile: filepath.Join(dir, "root.pem"), TokenKeys: []string{filepath.Join(dir, "key.pub")},
+		Log:   slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		CADir: filepath.Join(dir, "ca"), RootFile: filepath.Join(dir, "root.pem"), TokenKeys: []string{filepath.Join(dir, "key.pub")},
 		GRPC: "127.0.0.1:0", HTTP: "127.0.0.1:0", Debug: "127.0.0.1:0", ServerNames: []string{serverName},
+	}
+	if kubeconfig == "" {
+		cfg.Source, cfg.Statuses = src, src
+	} else {
+		cfg.Kubernetes = &controller.Kubernetes{Kubeconfig: kubeconfig}
 	}
 	out := json.NewEncoder(os.Stdout)
 	cfg.Listening = func(grpc, http, _ net.Addr) {

@@ -176,6 +176,12 @@ func (c Cluster) policy(i int) *securityv1.AuthorizationPolicy {
 	return out
 }
 
+// PodName is the namespace and name of pod i.
+func (c Cluster) PodName(i int) (namespace, name string) {
+	namespace, _ = c.app(i / perService)
+	return namespace, c.podName(i)
+}
+
 func (c Cluster) podName(i int) string {
 	return fmt.Sprintf("app-%d-%s-%s", i/perService, hash(i/perService), podSuffix(i))
 }
