@@ -2,7 +2,7 @@
 //
 // Table holds the resources, encoded once. A session (pure) knows what one client has been told; a stream is the thin shell
 // that reads requests into it and sends what it says. It knows nothing of Kubernetes. The root package publishes into the
-// Table and registers the Server at a gRPC server made with Codec. Everything exported is safe for concurrent use.
+// Table and registers the Server at a gRPC server made with Codec. Everything exported but Batch is safe for concurrent use.
 //
 //	Publish ─► Table ─(wake)─► stream ─► session.next ─► send, shared frames
 //	                            ▲ requests, ACKs, NACKs
