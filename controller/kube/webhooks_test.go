@@ -157,7 +157,7 @@ func TestWebhook(t *testing.T) {
 	defer func() { _ = hooks.Delete(context.Background(), ns.Name, metav1.DeleteOptions{}) }()
 
 	var shipped admissionv1.ValidatingWebhookConfiguration
-	text, err := os.ReadFile("../../deploy/validation-webhook.yaml")
+	text, err := os.ReadFile("../../deploy/chart/ambit/files/validation-webhook.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,10 +165,10 @@ func TestWebhook(t *testing.T) {
 		t.Fatal(err)
 	}
 	if shipped.Name += "-" + ns.Name; shipped.Labels[kube.WebhookLabel] != kube.WebhookOwner {
-		t.Error("deploy/validation-webhook.yaml is not labelled for the controller")
+		t.Error("deploy/chart/ambit/files/validation-webhook.yaml is not labelled for the controller")
 	}
 	if _, err := hooks.Create(ctx, &shipped, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
-		t.Errorf("deploy/validation-webhook.yaml: %v", err)
+		t.Errorf("deploy/chart/ambit/files/validation-webhook.yaml: %v", err)
 	}
 
 	cluster, err := kube.New(cfg, "test")

@@ -148,12 +148,12 @@ func TestNamespaces(t *testing.T) {
 
 func TestSchema(t *testing.T) {
 	for set, want := range map[string]string{
-		"mesh.rootNamespcae=x":                 "rootNamespcae",
-		"mesh.logLevel=loud":                   "logLevel",
-		"controller.replicas=0":                "replicas",
-		"ztunnel.drainSeconds=soon":            "drainSeconds",
-		"controller.webhook.failurePolicy=Mad": "failurePolicy",
-		"agent.cniConfDir=etc":                 "cniConfDir",
+		"mesh.rootNamespcae=x":      "rootNamespcae",
+		"mesh.logLevel=loud":        "logLevel",
+		"controller.replicas=0":     "replicas",
+		"ztunnel.drainSeconds=soon": "drainSeconds",
+		"controller.webhook=maybe":  "webhook",
+		"agent.cniConfDir=etc":      "cniConfDir",
 	} {
 		if _, err := render(t, set); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", set, err)
@@ -170,7 +170,7 @@ func TestValuesMatter(t *testing.T) {
 	for _, set := range []string{
 		"hub=example.test/x", "tag=v9", "imagePullPolicy=Always", "imagePullSecrets[0].name=s", "mesh.rootNamespace=r", "mesh.trustDomain=td",
 		"mesh.clusterDomain=cd", "mesh.clusterID=c", "mesh.network=n", "mesh.ranges={10.0.0.0/8}", "mesh.logLevel=debug", "mesh.logFormat=text",
-		"controller.replicas=3", "controller.webhook.enabled=false", "controller.webhook.failurePolicy=Fail", "controller.cacertsSecret=cacerts", "controller.nodeSelector.a=b", "controller.tolerations[0].operator=Exists",
+		"controller.replicas=3", "controller.webhook=false", "controller.cacertsSecret=cacerts", "controller.nodeSelector.a=b", "controller.tolerations[0].operator=Exists",
 		"ztunnel.drainSeconds=9", "ztunnel.certificateTTL=1h", "ztunnel.accessLog=false", "agent.cniConfDir=/a", "agent.cniBinDir=/a",
 		"agent.netnsDir=/a", "agent.excludeNamespaces={a}", "agent.captureDNS=false", "agent.strictCapture=true", "agent.allowForeignHooks=true",
 		"agent.resources.requests.cpu=1", "ztunnel.resources.limits.memory=1", "controller.resources.limits.memory=1",
