@@ -24,7 +24,7 @@ func openAdmission(cfg Config, cert *servingCert, reg prometheus.Registerer) (*h
 		return nil, nil, fmt.Errorf("webhook port: %w", err)
 	}
 	s := newHTTP(webhook.New(webhook.Config{
-		Log: cfg.Log, Registry: reg, Settings: validate.Settings{RootNamespace: cfg.Translate.RootNamespace},
+		Log: cfg.Log, Registry: reg, Settings: validate.Settings{RootNamespace: cfg.Translate.Defaults().RootNamespace},
 	}))
 	s.ReadTimeout, s.WriteTimeout = reviewWithin, reviewWithin
 	cfg.Log.Info("admission webhook is serving", "address", lis.Addr().String(), "path", webhook.Path)
