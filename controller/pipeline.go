@@ -74,12 +74,12 @@ func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
 	if first || p.synced && addresses+policies > 0 {
 		p.table.Commit(p.batch, start)
 		p.batch = &xds.Batch{}
+		p.last = time.Now()
 	}
 	if first {
 		p.synced = true
 		p.onSynced()
 	}
-	p.last = time.Now()
 	for typ, n := range p.table.Counts() {
 		p.metrics.resources.WithLabelValues(typ).Set(float64(n))
 	}
