@@ -52,19 +52,38 @@ func (l *Lab) Links() ([]int, error) {
 	return out, err
 }
 
-// detached waits until links have left the kernel. The kernel frees them a moment after their last pin or descriptor went.
-func detached(ctx context.Context, ids []link.ID) error {
-	return poll(ctx, 5*time.Second, func() error {
-		for _, id := range ids {
-			l, err := link.NewFromID(id)
-			switch {
-			case errors.Is(err, os.ErrNotExist):
-			case err != nil:
-				return fmt.Errorf("link %d: %w", id, err)
-			default:
-				return errors.Join(fmt.Errorf("link %d is still attached", id), l.Close())
+// detachWait bounds the wait for links to leave. The kernel lets go of one in the background, after its last pin and descriptor
+// and a grace period of RCU: milliseconds as a rule, far more on a busy machine. Only a link that something holds stays.
+const detachWait = time.Minute
+
+// detached waits until links have left the kernel.
+func detached(ctx context.Context, ids []link.ID) error { return gone(ctx, detachWait, ids, attached) }
+
+// gone waits until none of the links is attached any more; the error names all that still are.
+func gone(ctx context.Context, wait time.Duration, ids []link.ID, attached func(link.ID) error) error {
+	left := slices.Clone(ids)
+	return poll(ctx, wait, func() error {
+		var errs []error
+		left = slices.DeleteFunc(left, func(id link.ID) bool { // an id is not used again
+			err := attached(id)
+			if err != nil {
+				errs = append(errs, err)
 			}
-		}
-		return nil
+			return err == nil
+		})
+		return errors.Join(errs...)
 	})
+}
+
+// attached is an error if a link is in the kernel, or if that cannot be told.
+func attached(id link.ID) error {
+	l, err := link.NewFromID(id)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("link %d: %w", id, err)
+	default: // asking holds it for a moment, too
+		return errors.Join(fmt.Errorf("link %d is still attached", id), l.Close())
+	}
 }

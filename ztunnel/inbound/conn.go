@@ -154,14 +154,16 @@ func (c *conn) deny(d policy.Decision) {
 	} else {
 		passthrough.Reset(c.down)
 	}
-	c.record.Close(denial(d, "denied"))
+	o := denial(d, "denied")
+	o.Unserved = true
+	c.record.Close(o)
 }
 
 // refuse ends a connection for which there is no place in the pod.
 func (c *conn) refuse(status int, why route.Reason) {
 	_ = c.stream.Refuse(status)
 	c.record.Close(telemetry.Outcome{
-		Flag: telemetry.FlagConnect, Refused: true, Reason: why.String(), Err: fmt.Errorf("answered %d: %s", status, why), Close: "refused",
+		Flag: telemetry.FlagConnect, Refused: true, Unserved: true, Reason: why.String(), Err: fmt.Errorf("answered %d: %s", status, why), Close: "refused",
 	})
 }
 
@@ -174,6 +176,7 @@ func (c *conn) fail(err error) {
 	} else if c.why != inpod.CauseNone {
 		o.Close = c.why.String()
 	}
+	o.Unserved = true
 	c.mu.Unlock()
 	c.record.Close(o)
 }

@@ -46,7 +46,9 @@ func (o *Outbound) reject(c *conn, why string, err error) {
 // fail resets and records a connection that could not be established: the application sees a reset, not an end of file.
 func (o *Outbound) fail(c *conn, plan *route.Plan, err error) {
 	passthrough.Reset(c.app)
-	outcome := telemetry.Outcome{Flag: flagOf(err), Err: err, Reason: plan.Reason.String(), Snapshot: plan.Version, Close: "not connected"}
+	outcome := telemetry.Outcome{
+		Flag: flagOf(err), Err: err, Unserved: true, Reason: plan.Reason.String(), Snapshot: plan.Version, Close: "not connected",
+	}
 	var refused refusedError
 	if errors.As(err, &refused) {
 		outcome.Refused = true

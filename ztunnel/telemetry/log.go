@@ -29,12 +29,16 @@ type LogConfig struct {
 	Level slog.Leveler
 	// Queue is how many records may wait: 10,000.
 	Queue int
+	// Rate is how many lines a second each reason may have of connections that were never served: 10; at once, Burst: 100.
+	Rate, Burst int
 }
 
 // Log writes records in the background. What does not fit into its queue is lost and counted: a log that nobody reads
-// must not stop traffic.
+// must not stop traffic. What a flood of rejected connections would write is suppressed and counted: it must not push
+// everything else out of the files that a node keeps.
 type Log struct {
 	cfg     LogConfig
+	limits  *limits
 	queue   chan *Record
 	lost    atomic.Uint64
 	written atomic.Uint64
@@ -49,7 +53,13 @@ func NewLog(cfg LogConfig) *Log {
 	if cfg.Level == nil {
 		cfg.Level = slog.LevelInfo
 	}
-	return &Log{cfg: cfg, queue: make(chan *Record, cfg.Queue)}
+	if cfg.Rate <= 0 {
+		cfg.Rate = logRate
+	}
+	if cfg.Burst <= 0 {
+		cfg.Burst = logBurst
+	}
+	return &Log{cfg: cfg, limits: newLimits(cfg.Rate, cfg.Burst), queue: make(chan *Record, cfg.Queue)}
 }
 
 // wantsOpened: nil-safe, as write is.
@@ -58,6 +68,9 @@ func (l *Log) wantsOpened() bool { return l != nil && l.cfg.Level.Level() <= slo
 // write hands a record over or drops it.
 func (l *Log) write(r *Record) {
 	if l == nil || levelOf(r) < l.cfg.Level.Level() {
+		return
+	}
+	if why := r.unserved(); why != "" && !l.limits.allow(why) {
 		return
 	}
 	select {
@@ -88,11 +101,17 @@ func (l *Log) Run(ctx context.Context) error {
 		defer stop()
 	}
 	buf := make([]byte, 0, logBatch+16<<10)
+	tick := time.NewTicker(summaryEvery)
+	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
 		case r := <-l.queue:
 			buf = l.batch(buf[:0], r)
 			l.flush(buf)
+		case <-tick.C:
+			if buf = l.summary(buf[:0]); len(buf) > 0 {
+				l.flush(buf)
+			}
 		case <-ctx.Done():
 		}
 	}
@@ -113,6 +132,17 @@ func (l *Log) batch(buf []byte, r *Record) []byte {
 			return buf
 		}
 	}
+}
+
+// summary formats a line for each reason of which lines were suppressed since the last one. They are written at any level: so
+// were those that they stand for.
+func (l *Log) summary(buf []byte) []byte {
+	now := time.Now()
+	l.limits.take(func(why string, n uint64) {
+		buf = l.format(buf, &Record{Event: eventSuppressed, End: now, Outcome: Outcome{Reason: why}, suppressed: n})
+		l.written.Add(1)
+	})
+	return buf
 }
 
 func (l *Log) format(buf []byte, r *Record) []byte {
@@ -138,6 +168,11 @@ func (l *Log) drain(buf []byte) error {
 				return fmt.Errorf("access log: %w", err)
 			}
 		default:
+			if buf = l.summary(buf[:0]); len(buf) > 0 {
+				if _, err := l.cfg.Out.Write(buf); err != nil {
+					return fmt.Errorf("access log: %w", err)
+				}
+			}
 			return nil
 		}
 	}
@@ -149,6 +184,7 @@ func (l *Log) collectors() []prometheus.Collector {
 			func() float64 { return float64(v.Load()) })
 	}
 	return []prometheus.Collector{
+		l.limits.suppressed,
 		counter("lines_total", "Access log lines formatted.", &l.written),
 		counter("lost_total", "Access log lines lost because the output was slower than the traffic. If it grows, look at who reads the log.", &l.lost),
 		counter("write_errors_total", "Writes of access log lines that failed. If it grows, the log's reader is gone.", &l.failed),

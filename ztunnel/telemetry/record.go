@@ -7,9 +7,10 @@ type Event uint8
 
 // The events.
 const (
-	EventComplete Event = iota // a connection ended
-	EventFailed                // it ended before anything was known of it
-	eventOpened                // it began; logged at debug level
+	EventComplete   Event = iota // a connection ended
+	EventFailed                  // it ended before anything was known of it
+	eventOpened                  // it began; logged at debug level
+	eventSuppressed              // lines were left out; not of a connection
 )
 
 // Record is what happened to one connection.
@@ -21,6 +22,8 @@ type Record struct {
 	End                         time.Time
 	Duration                    time.Duration
 	RequestBytes, ResponseBytes uint64
+
+	suppressed uint64 // lines, of eventSuppressed
 }
 
 // message and level are Istio's.
@@ -28,6 +31,8 @@ func (r *Record) message() (message, level string) {
 	switch {
 	case r.Event == eventOpened:
 		return "connection opened", "debug"
+	case r.Event == eventSuppressed:
+		return "connection lines suppressed", "warn"
 	case r.Event == EventFailed:
 		return "connection failed", "warn"
 	case r.Err != nil:
@@ -39,6 +44,11 @@ func (r *Record) message() (message, level string) {
 
 // fields calls a writer for each field that is there, in the order of the log line.
 func (r *Record) fields(w fieldWriter) {
+	if r.Event == eventSuppressed {
+		w.text("reason", r.Reason)
+		w.number("count", r.suppressed)
+		return
+	}
 	src, dst := &r.Source, &r.Destination
 	w.addr("src.addr", r.Client)
 	w.text("src.workload", or(r.SourcePod, src.CanonicalService))
