@@ -79,10 +79,10 @@ func (c *cluster) namespace(what string) string {
 	return ns.Name
 }
 
-// grant applies deploy/controller-rbac.yaml to this test's namespaces.
+// grant applies deploy/chart/ambit/files/controller-rbac.yaml to this test's namespaces.
 func (c *cluster) grant() {
 	c.t.Helper()
-	text, err := os.ReadFile("../deploy/controller-rbac.yaml")
+	text, err := os.ReadFile("../deploy/chart/ambit/files/controller-rbac.yaml")
 	must(c.t, err)
 	text = bytes.ReplaceAll(text, []byte("namespace: ambit-system"), []byte("namespace: "+c.system))
 	text = bytes.ReplaceAll(text, []byte("namespace: istio-system"), []byte("namespace: "+c.root))
@@ -221,7 +221,7 @@ func (r *instance) leads(t *testing.T) bool {
 	return bytes.Contains(text, []byte("ambit_controller_leader 1\n"))
 }
 
-// TestKubernetes: two replicas on a real API server, with just the rights of deploy/controller-rbac.yaml. Both configure node proxies that
+// TestKubernetes: two replicas on a real API server, with just the rights of deploy/chart/ambit/files/controller-rbac.yaml. Both configure node proxies that
 // come with their pods' tokens and verify them by the ConfigMap; one writes, and when it goes, the other.
 func TestKubernetes(t *testing.T) {
 	c := newCluster(t)

@@ -98,8 +98,28 @@ func New(cfg *rest.Config, version string) (*Cluster, error) {
 	return c, nil
 }
 
-// quiet has client-go log to our logger, below what an operator reads: each of its watches reports an outage, where one
-// line is enough.
+// quiet has client-go log to our logger for whoever debugs it: each of its watches reports an outage, where one line of
+// ours is enough.
 func quiet(ctx context.Context, log *slog.Logger) context.Context {
-	return klog.NewContext(ctx, logr.FromSlogHandler(log.Handler()).V(4))
+	return klog.NewContext(ctx, logr.FromSlogHandler(demoted{log.Handler()}))
 }
+
+// demoted handles every record as one for debugging.
+type demoted struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (d demoted) Enabled(ctx context.Context, _ slog.Level) bool {
+	return d.Handler.Enabled(ctx, slog.LevelDebug)
+}
+
+// Handle implements slog.Handler.
+func (d demoted) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = slog.LevelDebug
+	return d.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (d demoted) WithAttrs(a []slog.Attr) slog.Handler { return demoted{d.Handler.WithAttrs(a)} }
+
+// WithGroup implements slog.Handler.
+func (d demoted) WithGroup(name string) slog.Handler { return demoted{d.Handler.WithGroup(name)} }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/client-go/tools/leaderelection"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 )
@@ -39,7 +40,7 @@ func (c *Cluster) Elect(ctx context.Context, e Election, log *slog.Logger, m *Me
 	if err != nil {
 		return fmt.Errorf("leader election: %w", err)
 	}
-	lock := &leaseLock{Interface: inner}
+	lock := &leaseLock{Interface: inner, log: log}
 	ctx, cancel := context.WithCancel(quiet(ctx, log))
 	defer cancel()
 	ended := make(chan error, 1) // of the writers of a term
@@ -98,10 +99,44 @@ func together(ctx context.Context, writers []func(context.Context) error) error 
 }
 
 // leaseLock notices that the lease was got: a term that was lost before its callback ran looks like none otherwise. It is used by
-// one goroutine.
+// one goroutine. It says once, and again after a success, why the lease cannot be had.
 type leaseLock struct {
 	resourcelock.Interface
-	held bool
+	log     *slog.Logger
+	held    bool
+	failing bool
+}
+
+// Get implements resourcelock.Interface.
+func (l *leaseLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, text, err := l.Interface.Get(ctx)
+	l.outcome(ctx, err)
+	return record, text, err
+}
+
+// Create implements resourcelock.Interface.
+func (l *leaseLock) Create(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	err := l.Interface.Create(ctx, r)
+	l.outcome(ctx, err)
+	return err
+}
+
+// Update implements resourcelock.Interface.
+func (l *leaseLock) Update(ctx context.Context, r resourcelock.LeaderElectionRecord) error {
+	err := l.Interface.Update(ctx, r)
+	l.outcome(ctx, err)
+	return err
+}
+
+func (l *leaseLock) outcome(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		l.failing = false
+	case l.failing, ctx.Err() != nil, apierrors.IsNotFound(err), apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+	default:
+		l.failing = true
+		l.log.Warn("lease cannot be read or written; trying again", "lease", l.Describe(), "err", err)
+	}
 }
 
 // RecordEvent implements resourcelock.Interface; the elector tells it of each step.
