@@ -18,10 +18,10 @@ VM_PACKAGES := qemu-system-x86:qemu-system-x86_64 busybox-static:/bin/busybox cp
 ROOT_TESTS := ./bpf/... ./agent/... ./test/netlab/... ./test/demo/...
 
 # Modules of their own, whose dependencies are not the product's.
-MODULES := deploy/images deploy/chart test/cluster test/cluster/coredns
+MODULES := deploy/images deploy/chart
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build build-lab images chart demo test test-unit test-root test-vm test-controller apiserver-up apiserver-down lint fmt generate check fuzz bench bench-controller clean
+.PHONY: help deps build build-lab images chart demo test test-unit test-root test-vm test-controller test-cluster apiserver-up apiserver-down cluster-up cluster-down cluster-status lint fmt generate check fuzz bench bench-controller clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,7 @@ test-unit: ## layers 1 to 3 and the architecture rules, with the race detector
 	CGO_ENABLED=1 go test -race -count=1 -timeout 15m $$(go list ./... | grep -vE '/(bpf/tests|agent/datapath|test/netlab|test/demo)(/|$$)')
 	go test -count=1 -run '^TestIdleMemory$$' ./ztunnel # skips under the race detector
 	@for m in $(MODULES); do echo "go test $$m"; go -C $$m test -count=1 ./... || exit 1; done
+	go -C test/cluster test -trimpath -count=1 . # not its programs: to check those is to check all of Kubernetes
 
 test-root: build-lab ## layers 4 and 5: kernel programs and the lab (root)
 	@test/preflight.sh
@@ -53,7 +54,21 @@ apiserver-up: $(CLUSTER) ## a real API server with the mesh's resources; prints 
 apiserver-down: $(CLUSTER) ## stop it and remove its files
 	@$(CLUSTER) apiserver-down --dir $(APISERVER)
 
-$(CLUSTER): $(wildcard test/cluster/*.go) test/cluster/go.mod test/cluster/go.sum
+cluster-up: $(CLUSTER) ## a real Kubernetes cluster on this machine (root; NODES=3, DUAL=1 for IPv6 too); prints its kubeconfig
+	@test/deps.sh $(CLUSTER_PACKAGES)
+	@$(CLUSTER) up --nodes $(or $(NODES),2) $(if $(DUAL),--dual)
+
+cluster-down: $(CLUSTER) ## end it and leave nothing behind, after a crash too
+	@$(CLUSTER) down
+
+cluster-status: $(CLUSTER) ## what runs in it
+	@$(CLUSTER) status
+
+test-cluster: ## clusters come up, work, survive reboots and crashes, and leave nothing (root)
+	@test/deps.sh $(CLUSTER_PACKAGES)
+	cd test/cluster && AMBIT_TEST_REQUIRE=cluster go test -trimpath -count=1 -timeout 40m -v -run 'TestLife|TestCrash' .
+
+$(CLUSTER): $(wildcard test/cluster/manifests/*) $(wildcard test/cluster/*.go) test/cluster/go.mod test/cluster/go.sum
 	@mkdir -p $(BIN)
 	go build -C test/cluster -trimpath -o $(CURDIR)/$@ .
 
@@ -84,7 +99,7 @@ lint: ## vet, staticcheck, formatting
 	go vet ./...
 	go tool staticcheck ./...
 	@for m in $(MODULES); do echo "go vet $$m"; go -C $$m vet ./... || exit 1; done
-	staticcheck=$$(go tool -n staticcheck) && cd test/cluster && $$staticcheck . ./hello ./pause
+	staticcheck=$$(go tool -n staticcheck) && cd test/cluster && go vet -trimpath . ./hello ./pause && $$staticcheck . ./hello ./pause
 	@out=$$(git ls-files '*.go' | grep -vE '(\.pb|_bpfel|_bpfeb)\.go$$' | xargs go tool gofumpt -l); [ -z "$$out" ] || { echo "not gofumpt'ed: $$out"; exit 1; }
 
 fmt: ## format the Go code

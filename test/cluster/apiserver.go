@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -20,7 +21,7 @@ func apiserver(dir, binary string) *Control {
 	}
 }
 
-// apiserverUp starts one in dir, unless one runs there already, and says so. What a crash left in dir goes first.
+// apiserverUp starts one in dir, unless one runs there already. What a crash left in dir goes first.
 func (t Tree) apiserverUp(ctx context.Context, dir string) (*Control, error) {
 	binary, err := t.kubernetes(ctx)
 	if err != nil {
@@ -31,19 +32,14 @@ func (t Tree) apiserverUp(ctx context.Context, dir string) (*Control, error) {
 		return nil, err
 	}
 	c := apiserver(dir, binary)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	unlock, err := lock(dir + ".lock")
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	if c.running(ctx) {
 		return c, nil
 	}
 	if err := remove(ctx, dir); err != nil {
 		return nil, fmt.Errorf("what an earlier run left: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
 	}
 	if c.Port, err = freePort(); err != nil {
 		return nil, err
@@ -96,14 +92,20 @@ func (t Tree) apiserverTest(ctx context.Context, dir string, argv []string) (err
 	return cmd.Run()
 }
 
-// absolute makes the mark independent of where the program runs.
+// absolute makes the mark independent of where the program runs. It refuses folders that down must not remove, or that a
+// node has for itself.
 func absolute(dir string) (string, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", err
 	}
-	if dir == "/" || dir == filepath.Dir(dir) {
-		return "", fmt.Errorf("folder %s would be removed by down", dir)
+	for _, no := range append([]string{"/run", "/proc", "/sys", "/dev"}, copied...) {
+		if strings.HasPrefix(dir+"/", no+"/") || filepath.Dir(dir) == "/" {
+			return "", fmt.Errorf("not in %s: want a folder of its own, for instance below /var/tmp", dir)
+		}
+	}
+	if strings.ContainsAny(dir, ",:\\\n") { // they mean something in an overlay's options
+		return "", fmt.Errorf("folder %q: want a name without comma, colon, backslash and new line", dir)
 	}
 	return dir, nil
 }

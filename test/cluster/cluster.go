@@ -68,14 +68,6 @@ func (t Tree) clusterUp(ctx context.Context, p Plan, dir string) (*Cluster, erro
 		return nil, err
 	}
 	c := p.at(dir, binary)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	unlock, err := lock(dir + ".lock")
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	if old, err := clusterIn(dir); err == nil && old.running(ctx) {
 		if !reflect.DeepEqual(old.Plan, p) {
 			return nil, fmt.Errorf("another cluster runs in %s: %d nodes, dual %v; end it first", dir, len(old.Nodes), old.Dual)
@@ -90,7 +82,7 @@ func (t Tree) clusterUp(ctx context.Context, p Plan, dir string) (*Cluster, erro
 		name string
 		do   func(context.Context) error
 	}{
-		{"what an earlier one left", func(ctx context.Context) error { return p.down(ctx, dir) }},
+		{"what an earlier one left", func(ctx context.Context) error { return errors.Join(p.down(ctx, dir), os.MkdirAll(dir, 0o755)) }},
 		{"images", func(ctx context.Context) error { return t.images(ctx, c.file("images")) }},
 		{"control plane", func(ctx context.Context) error { return errors.Join(p.bridgeUp(), c.start(ctx)) }},
 		{"nodes", c.startNodes},

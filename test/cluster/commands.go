@@ -4,12 +4,30 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
 // folder is the flag for where everything of one cluster lies. It is made absolute, as the mark of its processes.
 type folder string
+
+// alone makes a command wait for others that start or end what is in the same folder.
+func (f *folder) alone(do func(*cobra.Command, []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		cache, err := cacheDir() // not in the folder, which down removes
+		if err != nil {
+			return err
+		}
+		unlock, err := lock(filepath.Join(cache, strings.ReplaceAll(string(*f), "/", "-")[1:]+".lock"))
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		return do(cmd, args)
+	}
+}
 
 func (f *folder) flag(cmd *cobra.Command, fallback string) {
 	cmd.Flags().StringVar((*string)(f), "dir", fallback, "its folder; down removes all of it")
@@ -29,23 +47,23 @@ func apiserverCommands(tree *Tree) []*cobra.Command {
 	all := []*cobra.Command{
 		{
 			Use: "apiserver-up", Short: "start an API server with the mesh's resources, unless it runs, and print its kubeconfig", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error {
+			RunE: dir.alone(func(cmd *cobra.Command, _ []string) error {
 				c, err := tree.apiserverUp(cmd.Context(), string(dir))
 				if err == nil {
 					fmt.Println(c.Kubeconfig())
 				}
 				return err
-			},
+			}),
 		},
 		{
 			Use: "apiserver-down", Short: "stop it and remove its folder", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error { return remove(cmd.Context(), string(dir)) },
+			RunE: dir.alone(func(cmd *cobra.Command, _ []string) error { return remove(cmd.Context(), string(dir)) }),
 		},
 		{
 			Use: "apiserver-test -- COMMAND...", Short: "run a command with AMBIT_TEST_KUBECONFIG of a fresh API server, then stop that", Args: cobra.MinimumNArgs(1),
-			RunE: func(cmd *cobra.Command, args []string) error {
+			RunE: dir.alone(func(cmd *cobra.Command, args []string) error {
 				return tree.apiserverTest(cmd.Context(), string(dir), args)
-			},
+			}),
 		},
 	}
 	for _, c := range all {
@@ -73,7 +91,7 @@ func clusterCommands(tree *Tree) []*cobra.Command {
 	all := []*cobra.Command{
 		{
 			Use: "up", Short: "start a cluster, unless it runs, and print its kubeconfig", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error {
+			RunE: dir.alone(func(cmd *cobra.Command, _ []string) error {
 				p, err := newPlan(number, nodes, dual)
 				if err != nil {
 					return err
@@ -83,17 +101,17 @@ func clusterCommands(tree *Tree) []*cobra.Command {
 					fmt.Println(c.Kubeconfig())
 				}
 				return err
-			},
+			}),
 		},
 		{
 			Use: "down", Short: "end it and leave nothing behind", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error {
+			RunE: dir.alone(func(cmd *cobra.Command, _ []string) error {
 				p, err := newPlan(number, nodes, dual)
 				if err != nil {
 					return err
 				}
 				return p.down(cmd.Context(), string(dir))
-			},
+			}),
 		},
 		{
 			Use: "status", Short: "tell what runs", Args: cobra.NoArgs,

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // bridgeUp joins the machine to the nodes: a bridge with the gateway's addresses. Of the machine's network nothing else is
@@ -25,16 +27,22 @@ func (p Plan) bridgeUp() error {
 	return netlink.LinkSetUp(bridge)
 }
 
-// bridgeDown removes it, and with it the routes over it. The nodes' ends go with the nodes.
+// bridgeDown removes it, with the routes over it, and the machine's ends of links to nodes, which would go with the nodes
+// only when the kernel finds the time.
 func (p Plan) bridgeDown() error {
-	link, err := netlink.LinkByName(p.name())
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return nil
-	}
+	links, err := netlink.LinkList()
 	if err != nil {
-		return err
+		return fmt.Errorf("links: %w", err)
 	}
-	return netlink.LinkDel(link)
+	for _, link := range links {
+		if name := link.Attrs().Name; name != p.name() && !strings.HasPrefix(name, p.name()+"-") {
+			continue
+		}
+		if e := netlink.LinkDel(link); e != nil && !errors.Is(e, unix.ENODEV) { // the kernel was first
+			err = errors.Join(err, fmt.Errorf("link %s: %w", link.Attrs().Name, e))
+		}
+	}
+	return err
 }
 
 // connect gives a node's network namespace, that of process pid, its link, addresses and routes: to the machine by default,

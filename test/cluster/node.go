@@ -21,18 +21,28 @@ type NodeSpec struct {
 	Binary  string // the multi-call Kubernetes program
 }
 
-// private are the folders that a node does not share with the machine. All others it does, as they are: so that programs of
+// What a node does not share with the machine, beside /run, /proc and /sys. All else it does, as it is, so that programs of
 // the distribution run in it without an image of one.
-var private = []string{
-	"/etc/cni", "/etc/kubernetes", "/opt", "/var/lib/kubelet", "/var/lib/containerd", "/var/lib/cni", "/var/lib/ambit",
-	"/var/log/pods", "/var/log/containers",
-}
+var (
+	// copied folders look like the machine's until the node writes to them.
+	copied = []string{"/etc", "/opt", "/var/lib", "/var/log"}
+	// own folders begin empty; containerd's cannot be an overlay because it makes overlays of it.
+	own = []string{"/var/lib/containerd", "/var/lib/kubelet"}
+)
+
+// upper is where a file that the node wrote, or is given, lies on the machine.
+func (s NodeSpec) upper(path string) string { return filepath.Join(s.Dir, "upper", path) }
 
 // start runs a node: a keeper in the machine's namespaces, which joins the node's control groups, and as its child the
 // node's first process in new namespaces. When the keeper dies, so does the child, and with it everything in the node.
 func (s NodeSpec) start() (*Process, error) {
-	for _, dir := range private {
-		if err := errors.Join(os.MkdirAll(filepath.Join(s.Dir, "root", dir), 0o755), os.MkdirAll(dir, 0o755)); err != nil {
+	for _, dir := range copied {
+		if err := errors.Join(os.MkdirAll(s.upper(dir), 0o755), os.MkdirAll(filepath.Join(s.Dir, "work", dir), 0o700)); err != nil {
+			return nil, err
+		}
+	}
+	for _, dir := range own { // with their mount points
+		if err := errors.Join(os.MkdirAll(s.upper(dir), 0o755), os.MkdirAll(filepath.Join(s.Dir, "own", dir), 0o755)); err != nil {
 			return nil, err
 		}
 	}

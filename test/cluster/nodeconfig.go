@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,16 +12,15 @@ import (
 
 const pauseImage = "docker.io/ambit/pause:dev"
 
-// writeConfig fills the node's private folders: CNI plugins and network, containerd, kubelet and kube-proxy, each at the
+// writeConfig fills the node's folders: CNI plugins and network, containerd, kubelet and kube-proxy, each at the
 // path where a real node has it.
 func (s NodeSpec) writeConfig() error {
 	files := map[string]string{
-		"/etc/cni/net.d/10-bridge.conflist":   s.cni(),
-		"/etc/kubernetes/containerd.toml":     containerdConfig,
-		"/etc/kubernetes/kubelet.yaml":        kubeletConfig,
-		"/etc/kubernetes/kube-proxy.yaml":     s.proxyConfig(),
-		"/etc/kubernetes/resolv.conf":         "",
-		"/opt/cni/bin/.from-the-distribution": "",
+		"/etc/cni/net.d/10-bridge.conflist": s.cni(),
+		"/etc/kubernetes/containerd.toml":   containerdConfig,
+		"/etc/kubernetes/kubelet.yaml":      kubeletConfig,
+		"/etc/kubernetes/kube-proxy.yaml":   s.proxyConfig(),
+		"/etc/kubernetes/resolv.conf":       "",
 	}
 	cluster := filepath.Dir(filepath.Dir(s.Dir))
 	for to, from := range map[string]string{
@@ -33,16 +34,16 @@ func (s NodeSpec) writeConfig() error {
 		files["/etc/kubernetes/"+to] = string(text)
 	}
 	for path, text := range files {
-		path = filepath.Join(s.Dir, "root", path)
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(s.upper(path)), 0o755), os.WriteFile(s.upper(path), []byte(text), 0o600)); err != nil {
 			return err
 		}
 	}
+	bin := s.upper("/opt/cni/bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return err
+	}
 	for _, plugin := range []string{"bridge", "host-local", "loopback", "portmap"} {
-		if err := os.Symlink("/usr/lib/cni/"+plugin, filepath.Join(s.Dir, "root/opt/cni/bin", plugin)); err != nil {
+		if err := os.Symlink("/usr/lib/cni/"+plugin, filepath.Join(bin, plugin)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
@@ -82,8 +83,7 @@ state = "/run/containerd"
     conf_dir = "/etc/cni/net.d"
 `
 
-// kubeletConfig: QoS control groups are off because the node has a control group of its own already; evictions and image
-// collection are as good as off because the disk is the machine's, and as full as that is.
+// kubeletConfig: evictions and image collection are as good as off because the disk is the machine's, and as full as that is.
 const kubeletConfig = `apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication:
@@ -98,7 +98,6 @@ clusterDomain: cluster.local
 resolvConf: /etc/kubernetes/resolv.conf
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 cgroupDriver: cgroupfs
-cgroupsPerQOS: false
 enforceNodeAllocatable: []
 failCgroupV1: false
 failSwapOn: false

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mountNode makes the file system of a node out of the machine's: its private folders, a /run, a /proc of its processes, a
+// mountNode makes the file system of a node out of the machine's: its own folders, a /run, a /proc of its processes, a
 // /sys of its network, its own control groups at the usual place, and an empty bpffs. It works in a mount namespace that
 // nobody else has yet; all of this goes when the last process in it does.
 func (s NodeSpec) mountNode() error {
@@ -22,8 +22,11 @@ func (s NodeSpec) mountNode() error {
 		data                 string
 	}
 	mounts := []mount{{"", "/", "", unix.MS_REC | unix.MS_PRIVATE, ""}} // what is mounted here stays here
-	for _, dir := range private {
-		mounts = append(mounts, mount{filepath.Join(s.Dir, "root", dir), dir, "", unix.MS_BIND, ""})
+	for _, dir := range copied {
+		mounts = append(mounts, mount{"overlay", dir, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", dir, s.upper(dir), filepath.Join(s.Dir, "work", dir))})
+	}
+	for _, dir := range own {
+		mounts = append(mounts, mount{filepath.Join(s.Dir, "own", dir), dir, "", unix.MS_BIND, ""})
 	}
 	mounts = append(
 		mounts,

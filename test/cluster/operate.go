@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -120,19 +121,30 @@ func (c *Cluster) smoke(ctx context.Context) error {
 	if on := strings.Fields(nodes); len(on) != 2 || on[0] == on[1] {
 		return fmt.Errorf("the pods are on %v: want two nodes", on)
 	}
-	answered := map[string]int{}
+	answered := map[string]bool{}
 	if err := waitFor(ctx, "answers of both pods", func() error {
-		name, err := c.kubectl(ctx, nil, "-n", "smoke", "exec", "deployment/hello", "--", "/hello", "-get", "http://hello.smoke.svc.cluster.local/")
+		name, err := c.fromPod(ctx, "hello.smoke.svc.cluster.local")
 		if err != nil {
 			return err
 		}
-		answered[strings.TrimSpace(name)]++
-		if len(answered) < 2 {
+		if answered[name] = true; len(answered) < 2 {
 			return fmt.Errorf("only from %v", answered)
 		}
 		return nil
 	}); err != nil {
 		return err
+	}
+	clusterIPs, err := c.kubectl(ctx, nil, "-n", "smoke", "get", "service/hello", "-o", "jsonpath={.spec.clusterIPs[*]}")
+	if err != nil {
+		return err
+	}
+	if got := strings.Fields(clusterIPs); len(got) != len(c.gateway()) {
+		return fmt.Errorf("the service has addresses %v: want one of each family", got)
+	}
+	for _, ip := range strings.Fields(clusterIPs) {
+		if err := waitFor(ctx, "an answer at "+ip, func() error { _, err := c.fromPod(ctx, net.JoinHostPort(ip, "80")); return err }); err != nil {
+			return err
+		}
 	}
 	address, err := c.kubectl(ctx, nil, "-n", "smoke", "get", "service/hello", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}")
 	if err != nil {
@@ -143,7 +155,13 @@ func (c *Cluster) smoke(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	fmt.Printf("by DNS name: %v; at %s: yes\n", answered, address)
+	fmt.Printf("by DNS name from %d pods on 2 nodes; inside at %s; outside at %s\n", len(answered), clusterIPs, address)
 	_, err = c.kubectl(ctx, nil, "delete", "namespace", "smoke")
 	return err
+}
+
+// fromPod asks a host over HTTP from one of the smoke test's pods.
+func (c *Cluster) fromPod(ctx context.Context, host string) (string, error) {
+	answer, err := c.kubectl(ctx, nil, "-n", "smoke", "exec", "deployment/hello", "--", "/hello", "-get", "http://"+host+"/")
+	return strings.TrimSpace(answer), err
 }

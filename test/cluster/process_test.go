@@ -75,3 +75,15 @@ func TestUntil(t *testing.T) {
 		}
 	}
 }
+
+// TestAbsolute: what down would remove is never a folder of the system's.
+func TestAbsolute(t *testing.T) {
+	for dir, good := range map[string]bool{
+		"/tmp/ambit-apiserver": true, "/var/tmp/c": true, "relative": true,
+		"/": false, "/tmp": false, "/etc/x": false, "/var/lib/x": false, "/var/lib": false, "/run/x": false, "/tmp/a,b": false, "/tmp/a:b": false, "/tmp/../opt/x": false,
+	} {
+		if got, err := absolute(dir); (err == nil) != good || good && !filepath.IsAbs(got) {
+			t.Errorf("%s: %q, %v", dir, got, err)
+		}
+	}
+}
