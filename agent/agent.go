@@ -65,6 +65,7 @@ func run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer kernel.Close()
+	cfg.CgroupRoot = kernel.CgroupRoot()
 	for _, what := range kernel.Features().Degraded() {
 		cfg.Log.Warn("this kernel lacks something", "what", what)
 	}

@@ -24,7 +24,7 @@ type Config struct {
 
 	PinDir     string // on a bpffs, this agent's own
 	StateDir   string // survives the agent, not the machine
-	CgroupRoot string // empty: the first cgroup2 mount
+	CgroupRoot string // cgroup2, or with a mount of it below; empty: the first cgroup2 mount
 	NetnsDir   string // where runtimes name pods' network namespaces
 	ProcDir    string // the host's /proc
 

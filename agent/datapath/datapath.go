@@ -37,7 +37,7 @@ const ABI = 1
 // Config is what Load needs. Zero limits stand for the defaults.
 type Config struct {
 	PinDir     string // this agent's own directory on a bpffs, such as /sys/fs/bpf/ambit; made if absent
-	CgroupRoot string // the cgroup2 root; empty: the first one mounted
+	CgroupRoot string // the cgroup2 root, or a folder with its mount below; empty: the first one mounted
 	Log        *slog.Logger
 
 	MaxPods       uint32 // enrolled at once; default 4096
@@ -68,13 +68,12 @@ func (c *Config) defaults() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.CgroupRoot == "" {
-		root, err := findCgroup2()
-		if err != nil {
-			return err
-		}
-		c.CgroupRoot = root
+	root, how, err := findCgroup2(c.CgroupRoot)
+	if err != nil {
+		return err
 	}
+	c.Log.Info("cgroup2 root chosen", "path", root, "how", how)
+	c.CgroupRoot = root
 	return nil
 }
 
@@ -135,6 +134,9 @@ func Load(cfg Config) (_ *Datapath, err error) {
 
 // Features says what this kernel can do.
 func (d *Datapath) Features() Features { return d.features }
+
+// CgroupRoot is where the hooks are: the root of the cgroup2 hierarchy.
+func (d *Datapath) CgroupRoot() string { return d.cfg.CgroupRoot }
 
 // Close lets go of the datapath and leaves it working. Remove ends it.
 func (d *Datapath) Close() error {

@@ -488,7 +488,7 @@ func TestPinDirectoryMustBeOnABpffs(t *testing.T) {
 // A program like those of Cilium's socket load balancing, on a cgroup of the test's own.
 func TestForeignProgramsAreNamed(t *testing.T) {
 	needRoot(t)
-	root := must[string](t)(findCgroup2())
+	root := cgroupRoot(t)
 	dir := must[string](t)(os.MkdirTemp(root, "ambit-test-"))
 	defer os.Remove(dir)
 	prog := must[*ebpf.Program](t)(ebpf.NewProgram(&ebpf.ProgramSpec{

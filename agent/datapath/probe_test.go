@@ -150,7 +150,7 @@ func TestStartOf(t *testing.T) {
 // kubelet's cgroup identifies it where nothing else lives in it.
 func TestFindProcessByCgroup(t *testing.T) {
 	needRoot(t)
-	root := must[string](t)(findCgroup2())
+	root := cgroupRoot(t)
 	dir := must[string](t)(os.MkdirTemp(root, "ambit-test-"))
 	defer os.Remove(dir)
 	n := newNode(t)

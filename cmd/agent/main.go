@@ -80,7 +80,7 @@ func flags(cmd *cobra.Command, cfg *agent.Config, o *options) {
 
 	f.StringVar(&cfg.PinDir, "pin-dir", cfg.PinDir, "directory on a bpffs for this agent alone; made if absent")
 	f.StringVar(&cfg.StateDir, "state-dir", cfg.StateDir, "directory for what must outlive the agent and not the machine")
-	f.StringVar(&cfg.CgroupRoot, "cgroup-root", "", "root of the cgroup2 hierarchy; empty: the first one mounted")
+	f.StringVar(&cfg.CgroupRoot, "cgroup-root", "", "the host's /sys/fs/cgroup: the root of the cgroup2 hierarchy, or a folder where that is mounted below; empty: the first one mounted")
 	f.StringVar(&cfg.NetnsDir, "netns-dir", cfg.NetnsDir, "where pods' network namespaces have names")
 	f.StringVar(&cfg.ProcDir, "proc-dir", cfg.ProcDir, "the host's /proc")
 
