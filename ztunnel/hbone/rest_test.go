@@ -1,9 +1,13 @@
 package hbone
 
 import (
+	"bytes"
 	"io"
+	"math/rand/v2"
 	"net"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -131,5 +135,76 @@ func TestRestEnds(t *testing.T) {
 				t.Error("ended in the normal way")
 			}
 		})
+	}
+}
+
+// Relays that are told to rest all the time lose no byte, no end of file and no goroutine.
+func TestRestAlways(t *testing.T) {
+	const relays, rounds = 8, 150
+	tn := tlsTunnel(t, Config{}, echo)
+	var all []*Relay
+	var work sync.WaitGroup
+	var rested atomic.Int64
+	for i := range relays {
+		a, b := tcpPair(t)
+		r, err := NewRelay(b, open(t, tn.client), new(Counters))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r)
+		work.Go(func() {
+			for {
+				result, over := r.Run()
+				if over {
+					if result.Err != nil {
+						t.Errorf("relay %d ended with %v", i, result.Err)
+					}
+					return
+				}
+				rested.Add(1)
+			}
+		})
+		var sent bytes.Buffer
+		random := rand.New(rand.NewPCG(1, uint64(i)))
+		for range rounds {
+			piece := make([]byte, 1+random.IntN(1<<random.IntN(17)))
+			for j := range piece {
+				piece[j] = byte(random.Uint32())
+			}
+			sent.Write(piece)
+		}
+		work.Go(func() {
+			in := bytes.NewReader(sent.Bytes())
+			for in.Len() > 0 {
+				if _, err := io.CopyN(a, in, int64(min(in.Len(), 1+in.Len()%5000))); err != nil {
+					t.Errorf("relay %d: %v", i, err)
+					break
+				}
+				runtime.Gosched()
+			}
+			a.CloseWrite()
+		})
+		work.Go(func() {
+			got, err := io.ReadAll(a)
+			if err != nil || !bytes.Equal(got, sent.Bytes()) {
+				t.Errorf("relay %d: %d bytes came back, %v; want %d", i, len(got), err, sent.Len())
+			}
+		})
+	}
+	over := make(chan struct{})
+	go func() { work.Wait(); close(over) }()
+	for {
+		select {
+		case <-over:
+			if rested.Load() == 0 {
+				t.Error("no relay has rested")
+			}
+			return
+		default:
+			for _, r := range all {
+				r.Rest()
+			}
+			runtime.Gosched()
+		}
 	}
 }

@@ -119,11 +119,27 @@ func (c *conn) established(up *net.TCPConn) (err error) {
 
 // End implements shift.Job.
 func (c *conn) End() {
+	c.lost()
 	c.pod.Untrack(c)
 	if c.stream != nil { // a connection of its own has entered where it was accepted
 		c.pod.Leave()
 	}
 }
+
+// lost ends what a bug has left: a connection whose record is open although its job is over.
+func (c *conn) lost() {
+	if c.record != nil && c.record.Closed() {
+		return
+	}
+	c.mu.Lock()
+	c.endLocked()
+	c.mu.Unlock()
+	if c.record != nil {
+		c.record.Close(telemetry.Outcome{Flag: telemetry.FlagConnect, Err: errBug, Close: "bug"})
+	}
+}
+
+var errBug = errors.New("lost to a bug of the ztunnel; its log has the stack")
 
 // errCut is a connection that was cut while it was set up.
 type errCut struct{ why inpod.Cause }

@@ -117,9 +117,16 @@ func (p *Pod) serve(ctx context.Context, name string, a sockets.Accepted, handle
 		passthrough.Reset(a.Conn)
 		return
 	}
-	begin := func() shift.Job {
+	begin := func() (job shift.Job) {
+		lost := true
+		defer func() {
+			if lost {
+				passthrough.Reset(a.Conn)
+			}
+		}()
 		defer p.Guard(name)
-		return handle(ctx, p, a)
+		job, lost = handle(ctx, p, a), false
+		return job
 	}
 	go func() { shift.Run(begin(), p.Leave) }() // run waits for it by way of Leave
 }

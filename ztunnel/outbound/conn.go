@@ -92,11 +92,27 @@ func (c *conn) established() (err error) {
 
 // End implements shift.Job.
 func (c *conn) End() {
+	c.lost()
 	if c.inner != nil {
 		c.inner()
 	}
 	c.pod.Untrack(c)
 }
+
+// lost ends what a bug has left: a connection whose record is open although its job is over.
+func (c *conn) lost() {
+	if c.record != nil && c.record.Closed() {
+		return
+	}
+	c.mu.Lock()
+	c.endLocked()
+	c.mu.Unlock()
+	if c.record != nil {
+		c.record.Close(telemetry.Outcome{Flag: telemetry.FlagConnect, Err: errBug, Close: "bug"})
+	}
+}
+
+var errBug = errors.New("lost to a bug of the ztunnel; its log has the stack")
 
 // Shift implements shift.Job: it copies until both directions have ended, and records how, or until it shall rest. It keeps its
 // frame small.

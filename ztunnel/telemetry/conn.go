@@ -42,6 +42,9 @@ func (c *Conn) Close(o Outcome) {
 	}
 }
 
+// Closed says that Close was called.
+func (c *Conn) Closed() bool { return c.closed.Load() }
+
 // bytes are all that were counted so far.
 func (c *Conn) bytes() (request, response uint64) {
 	request, response = c.RequestBytes.Load(), c.ResponseBytes.Load()
