@@ -65,7 +65,8 @@ type Config struct {
 func (c Config) Defaults() Config {
 	names := c.Translate.Defaults()
 	root := names.RootNamespace
-	names.RootNamespace = c.Translate.RootNamespace // what was not given is left to MeshConfig
+	// What was not given is left to MeshConfig.
+	names.RootNamespace, names.TrustDomain = c.Translate.RootNamespace, c.Translate.TrustDomain
 	c.Translate = names
 	c.Kubernetes = c.Kubernetes.defaults()
 	if c.Log == nil {
@@ -135,6 +136,15 @@ func Run(ctx context.Context, cfg Config) error {
 	problems := &problemBoard{log: cfg.Log, metric: m.problems}
 	base, err := openPlatform(cfg, problems, reg)
 	if err != nil {
+		return err
+	}
+	var mesh, from string
+	if cfg.Translate.TrustDomain == "" {
+		if mesh, err = base.mesh(ctx); err != nil {
+			return err
+		}
+	}
+	if cfg.Translate.TrustDomain, from, err = trustDomain(cfg.Translate.TrustDomain, mesh); err != nil {
 		return err
 	}
 	authority, err := openAuthority(ctx, cfg, base.store, reg)
@@ -221,7 +231,7 @@ func Run(ctx context.Context, cfg Config) error {
 			return serveHTTP(gctx, hook, hookLis)
 		})
 	}
-	cfg.Log.Info("controller is serving", "grpc", lis.grpc.Addr().String(), "http", lis.http.Addr().String(), "trust_domain", cfg.Translate.TrustDomain)
+	cfg.Log.Info("controller is serving", "grpc", lis.grpc.Addr().String(), "http", lis.http.Addr().String(), "trust_domain", cfg.Translate.TrustDomain, "trust_domain_from", from)
 	ready.set(missingServing, true)
 	if cfg.Listening != nil {
 		var debugAddr net.Addr

@@ -318,3 +318,23 @@ func TestKubernetes(t *testing.T) {
 		t.Errorf("rights are missing:\n%s", text)
 	}
 }
+
+// TestMeshTrustDomain: an existing mesh's trust domain holds from the first certificate on, and cannot change under a running process.
+func TestMeshTrustDomain(t *testing.T) {
+	c := newCluster(t)
+	c.grant()
+	maps := c.api.CoreV1().ConfigMaps(c.root)
+	mesh := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "istio"}, Data: map[string]string{"mesh": "trustDomain: corp.example\n"}}
+	_, err := maps.Create(t.Context(), mesh, metav1.CreateOptions{})
+	must(t, err)
+	r := c.controller(c.kubeconfig())
+	if want := "trust_domain=corp.example trust_domain_from=MeshConfig"; !strings.Contains(r.log.String(), want) {
+		t.Errorf("the log does not say %q", want)
+	}
+	mesh.Data["mesh"] = "trustDomain: other.example\n"
+	_, err = maps.Update(t.Context(), mesh, metav1.UpdateOptions{})
+	must(t, err)
+	c.until("told to restart", func() bool {
+		return strings.Contains(r.log.String(), "this process runs with corp.example and must be restarted")
+	})
+}

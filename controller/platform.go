@@ -59,6 +59,8 @@ type platform struct {
 	statuses source.StatusWriter
 	tokens   auth.Chain
 	store    ca.Store // of the self-signed root; nil if there is a plugged-in one
+	// mesh is MeshConfig's text at the start, "" if there is none.
+	mesh func(context.Context) (string, error)
 	// waiting names what the first state still waits for.
 	waiting func() []string
 	// elect runs writers while this replica is the one to write.
@@ -81,6 +83,8 @@ func openPlatform(cfg Config, problems *problemBoard, reg prometheus.Registerer)
 	p := platform{
 		source: cfg.Source, statuses: cfg.Statuses, tokens: auth.Chain{{Name: "lab token", Authenticator: verifier}}, store: ca.NewFolder(cfg.CADir),
 		waiting: func() []string { return nil }, elect: everybody,
+		// A folder may be written after the start, so it has no say.
+		mesh:  func(context.Context) (string, error) { return "", nil },
 		roots: func(s ca.Signer) (writer, func(context.Context, []byte) error) { return nil, nil },
 	}
 	if cfg.Source != nil {
@@ -105,14 +109,16 @@ func openKubernetes(cfg Config, reg prometheus.Registerer) (platform, error) {
 		return platform{}, err
 	}
 	m := kube.NewMetrics(reg)
-	src, err := kube.NewSource(cluster, cfg.Translate.Defaults().RootNamespace, cfg.Log, m)
+	root := cfg.Translate.Defaults().RootNamespace // what MeshConfig says of it is known later, and only moves policies
+	src, err := kube.NewSource(cluster, root, cfg.Log, m)
 	if err != nil {
 		return platform{}, err
 	}
 	statuses := kube.NewStatus(src)
 	p := platform{
-		source: src, statuses: statuses, waiting: src.Waiting, store: kube.NewSecret(cluster, cfg.Translate.Defaults().RootNamespace, k.RootSecret),
+		source: src, statuses: statuses, waiting: src.Waiting, store: kube.NewSecret(cluster, root, k.RootSecret),
 		elect: everybody, writers: []writer{statuses.Lead},
+		mesh: func(ctx context.Context) (string, error) { return cluster.MeshConfig(ctx, root) },
 		roots: func(s ca.Signer) (writer, func(context.Context, []byte) error) {
 			maps := kube.NewRootConfigMaps(src, s)
 			hooks := kube.NewWebhookBundles(cluster, kube.WebhookOwner, s, cfg.Log, m)

@@ -84,7 +84,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	t := &cfg.Translate
 	f.StringVar(&t.ClusterID, "cluster-id", d.Translate.ClusterID, "name of the cluster in workload ids")
 	f.StringVar(&t.Network, "network", "", "network of the cluster's addresses (default the label topology.istio.io/network of the root namespace)")
-	f.StringVar(&t.TrustDomain, "trust-domain", d.Translate.TrustDomain, "trust domain of all identities; MeshConfig cannot change it")
+	f.StringVar(&t.TrustDomain, "trust-domain", "", "trust domain of all identities (default what MeshConfig says at the start, or cluster.local)")
 	f.StringSliceVar(&t.TrustDomainAliases, "trust-domain-alias", nil, "older names of the trust domain, in policies (default MeshConfig's)")
 	f.StringVar(&t.RootNamespace, "root-namespace", "", "namespace whose policies hold for the mesh (default MeshConfig's, or istio-system)")
 	f.StringVar(&t.ClusterDomain, "cluster-domain", d.Translate.ClusterDomain, "domain of services")

@@ -44,8 +44,11 @@ const (
 	ConfigMap Kind = "ConfigMap"
 )
 
-// MeshConfigName is the ConfigMap that holds MeshConfig, as in Istio.
-const MeshConfigName = "istio"
+// MeshConfigName is the ConfigMap that holds MeshConfig, and MeshConfigKey where in it, as in Istio.
+const (
+	MeshConfigName = "istio"
+	MeshConfigKey  = "mesh"
+)
 
 // Key identifies an object. Namespace is empty for cluster-scoped kinds.
 type Key struct {

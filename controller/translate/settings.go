@@ -16,7 +16,8 @@ type Settings struct {
 	ClusterID string // of Kubernetes' cluster: "Kubernetes" by default
 	// Network of all addresses: by default that of the root namespace's label topology.istio.io/network, or "".
 	Network string
-	// TrustDomain is "cluster.local" by default. MeshConfig cannot change it while the process runs, as identities depend on it.
+	// TrustDomain is "cluster.local" by default. MeshConfig cannot change it while the process runs, as identities depend on it;
+	// the process asks it once, before it starts.
 	TrustDomain        string
 	TrustDomainAliases []string
 	RootNamespace      string // whose policies hold for the mesh: "istio-system" by default
@@ -51,7 +52,6 @@ func (s Settings) equal(o Settings) bool {
 const (
 	labelNetwork  = "topology.istio.io/network"
 	conditionMesh = "ambit.io/MeshConfigAccepted"
-	meshDataKey   = "mesh"
 )
 
 // meshKey is where MeshConfig is: the root namespace that the process was started with, whatever MeshConfig says itself.
@@ -67,7 +67,7 @@ func (t *Translator) readMesh(o objects.Object) {
 		t.mesh = Mesh{}
 		return
 	}
-	m, err := ReadMesh(cm.Data[meshDataKey])
+	m, err := ReadMesh(cm.Data[objects.MeshConfigKey])
 	if err != nil {
 		t.meshErr = err
 		return

@@ -210,3 +210,21 @@ func TestPackage(t *testing.T) {
 		t.Errorf("the archive without CRDs? %v, %v", s, err)
 	}
 }
+
+// What is given to the controller wins over MeshConfig, so values that were not set are not given.
+func TestMeshConfigHasASay(t *testing.T) {
+	for set, want := range map[string][2]bool{
+		"hub=x":                          {false, false},
+		"mesh.trustDomain=corp.example":  {true, false},
+		"mesh.rootNamespace=istio-mesh":  {false, true},
+		"mesh.trustDomain=cluster.local": {true, false}, // the default, but said
+	} {
+		text, err := render(t, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{strings.Contains(text, "--trust-domain="), strings.Contains(text, "--root-namespace=")}; got != want {
+			t.Errorf("%s: trust domain and root namespace given: %v, want %v", set, got, want)
+		}
+	}
+}

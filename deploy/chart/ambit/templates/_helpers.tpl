@@ -23,3 +23,7 @@ istio.io/dataplane-mode: none
 imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
+
+{{- define "ambit.rootNamespace" -}}
+{{ .Values.mesh.rootNamespace | default "istio-system" }}
+{{- end }}
