@@ -88,6 +88,8 @@ func run(ctx context.Context, cfg Config) error {
 			CaptureDNS: cfg.CaptureDNS, StrictCapture: cfg.StrictCapture, ForeignHooks: load(&foreign.against),
 		}
 	}
+	taint := &untainter{key: cfg.NodeTaint, missing: f.missing, log: cfg.Log}
+	taint.say("not looked after")
 	web := &pages{registry: registry, log: cfg.Log, ready: func() []string { return f.missing() }}
 	web.status = func(ctx context.Context) (Status, error) {
 		list, err := f.pods(ctx)
@@ -98,6 +100,7 @@ func run(ctx context.Context, cfg Config) error {
 		if k := kubelet.state.Load(); k != nil {
 			s.Kubelet = *k
 		}
+		s.Taint = *taint.state.Load()
 		s.Ready = len(s.Missing) == 0
 		return s, err
 	}
@@ -110,6 +113,10 @@ func run(ctx context.Context, cfg Config) error {
 	start(f.run)
 	start(kubelet.run)
 	start(foreign.run)
+	if nodes, ok := podSource.(nodeSource); ok && cfg.NodeTaint != "" {
+		taint.remove = nodes.Untaint
+		start(taint.run)
+	}
 	if err := startCNI(start, &cfg, f); err != nil { // before the pages, which tell whether it is done
 		group.Go(func() error { return err })
 	}

@@ -22,6 +22,8 @@ type Config struct {
 	Kubernetes bool
 	Kubeconfig string // empty: the pod's own account
 
+	NodeTaint string // key of the taint that is taken off the node while the agent is ready, with Kubernetes; empty: none
+
 	PinDir     string // on a bpffs, this agent's own
 	StateDir   string // survives the agent, not the machine
 	CgroupRoot string // cgroup2, or with a mount of it below; empty: the first cgroup2 mount
@@ -63,7 +65,8 @@ type Config struct {
 // Defaults are the values of an ordinary node.
 func Defaults() Config {
 	return Config{
-		PinDir: "/sys/fs/bpf/ambit/node", StateDir: "/run/ambit/state", NetnsDir: "/run/netns", ProcDir: "/proc",
+		NodeTaint: "cni.istio.io/not-ready",
+		PinDir:    "/sys/fs/bpf/ambit/node", StateDir: "/run/ambit/state", NetnsDir: "/run/netns", ProcDir: "/proc",
 		HandoffSocket: "/run/ambit/handoff/handoff.sock", ZtunnelUID: 1337, Absence: 60 * time.Second, Drain: time.Hour,
 		CNISocket: "/run/ambit/cni.sock", CNITimeout: 25 * time.Second, CNIBinDir: "/opt/cni/bin",
 		SystemNamespace: "ambit-system", ExcludedNamespaces: []string{"kube-system", "ambit-system"},

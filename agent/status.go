@@ -19,6 +19,7 @@ type Status struct {
 	Degraded  []string          `json:"degraded,omitempty"` // what this kernel cannot do, and what follows
 	Foreign   []string          `json:"foreign,omitempty"`  // programs of others on our hooks
 	Kubelet   string            `json:"kubelet"`
+	Taint     string            `json:"taint"` // what has become of the node's
 	Selectors string            `json:"selectors"`
 	Ztunnels  []handoff.Ztunnel `json:"ztunnels"`
 	Pods      []PodStatus       `json:"pods"`

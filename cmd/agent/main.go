@@ -77,6 +77,7 @@ func flags(cmd *cobra.Command, cfg *agent.Config, o *options) {
 	f.StringVar(&cfg.Manifests, "manifests", "", "folder of Kubernetes manifests to find pods and namespaces in, watched; this or --kubernetes")
 	f.BoolVar(&cfg.Kubernetes, "kubernetes", false, "find pods and namespaces at the API server")
 	f.StringVar(&cfg.Kubeconfig, "kubeconfig", "", "how to reach the API server; empty: as the pod's own account")
+	f.StringVar(&cfg.NodeTaint, "node-taint", cfg.NodeTaint, "key of the taint that is taken off this node while the agent is ready, with --kubernetes; empty: none")
 
 	f.StringVar(&cfg.PinDir, "pin-dir", cfg.PinDir, "directory on a bpffs for this agent alone; made if absent")
 	f.StringVar(&cfg.StateDir, "state-dir", cfg.StateDir, "directory for what must outlive the agent and not the machine")
