@@ -76,11 +76,16 @@ func (s *Server) serve(ctx context.Context, raw *net.UnixConn) {
 	defer stop()
 	if why, err := c.admit(); err != nil {
 		s.cfg.Metrics.refusals.WithLabelValues(why).Inc()
-		s.cfg.Log.Warn("ztunnel refused", "reason", why, "err", err)
+		if s.lines.allow(why) {
+			s.cfg.Log.Warn("ztunnel refused", "reason", why, "err", err)
+		}
 		_, _ = c.wire.Send(&api.ToZtunnel{Message: &api.ToZtunnel_Refuse{Refuse: &api.Refuse{Reason: clip(err.Error())}}})
 		return
 	}
-	s.cfg.Log.Info("ztunnel connected", "instance", c.instance, "build", c.build, "pid", c.peer.PID)
+	told := s.lines.allow("connected")
+	if told {
+		s.cfg.Log.Info("ztunnel connected", "instance", c.instance, "build", c.build, "pid", c.peer.PID)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		<-ctx.Done()
@@ -97,7 +102,9 @@ func (s *Server) serve(ctx context.Context, raw *net.UnixConn) {
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
-	s.cfg.Log.Info("ztunnel disconnected", "instance", c.instance, "pid", c.peer.PID, "err", err)
+	if told {
+		s.cfg.Log.Info("ztunnel disconnected", "instance", c.instance, "pid", c.peer.PID, "err", err)
+	}
 }
 
 // admit authenticates the peer, hears its Hello and answers. The word names the kind of refusal.

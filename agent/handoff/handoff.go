@@ -59,6 +59,7 @@ type Maker func(uid pods.UID, kind api.SocketKind, n int) (api.Fds, error)
 // Server is the agent's end of all hand-off connections of a node.
 type Server struct {
 	cfg     Config
+	lines   *lines
 	changed chan struct{} // has one place: something happened that the reconcile loop wants to know
 
 	mu       sync.Mutex // guards everything below, and the state of every conn
@@ -84,7 +85,7 @@ type served struct {
 // New makes a Server; nothing is accepted before Run.
 func New(cfg Config) *Server {
 	return &Server{
-		cfg: cfg, changed: make(chan struct{}, 1), absent: time.Now(), gen: 1,
+		cfg: cfg, lines: newLines(cfg.Log, cfg.Metrics.suppressed), changed: make(chan struct{}, 1), absent: time.Now(), gen: 1,
 		pods: map[pods.UID]*served{}, returned: map[pods.UID]*Returned{}, conns: map[*conn]bool{},
 	}
 }
@@ -112,6 +113,10 @@ func (s *Server) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		s.watchAbsence(ctx)
+		return nil
+	})
+	group.Go(func() error {
+		s.lines.run(ctx)
 		return nil
 	})
 	group.Go(func() error { return s.accept(ctx, listener, group) })

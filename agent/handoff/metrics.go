@@ -4,14 +4,15 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // Metrics are the hand-off's, made once for a process.
 type Metrics struct {
-	ztunnels  *prometheus.GaugeVec
-	absent    prometheus.Gauge
-	refusals  *prometheus.CounterVec
-	returned  *prometheus.CounterVec
-	requests  *prometheus.CounterVec
-	sockets   *prometheus.CounterVec
-	resets    prometheus.Counter
-	ackErrors prometheus.Counter
+	ztunnels   *prometheus.GaugeVec
+	absent     prometheus.Gauge
+	refusals   *prometheus.CounterVec
+	suppressed *prometheus.CounterVec
+	returned   *prometheus.CounterVec
+	requests   *prometheus.CounterVec
+	sockets    *prometheus.CounterVec
+	resets     prometheus.Counter
+	ackErrors  prometheus.Counter
 }
 
 // NewMetrics registers them.
@@ -28,6 +29,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}),
 		refusals: prometheus.NewCounterVec(counter("ambit_agent_handoff_refusals_total",
 			"Hand-off connections refused; anything but version during an upgrade means that somebody else tries."), []string{"reason"}),
+		suppressed: prometheus.NewCounterVec(counter("ambit_agent_handoff_log_lines_suppressed_total",
+			"Log lines of hand-off connections left out because there were too many; a process connects again and again."), []string{"reason"}),
 		returned: prometheus.NewCounterVec(counter("ambit_agent_listeners_returned_total",
 			"Pods whose listeners a ztunnel returned after the agent or the connection restarted."), []string{"outcome"}),
 		requests: prometheus.NewCounterVec(counter("ambit_agent_socket_requests_total",
@@ -39,6 +42,6 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		ackErrors: prometheus.NewCounter(counter("ambit_agent_pods_refused_by_ztunnel_total",
 			"Pods that a ztunnel could not take; its log says why, and each is offered again.")),
 	}
-	r.MustRegister(m.ztunnels, m.absent, m.refusals, m.returned, m.requests, m.sockets, m.resets, m.ackErrors)
+	r.MustRegister(m.ztunnels, m.absent, m.refusals, m.suppressed, m.returned, m.requests, m.sockets, m.resets, m.ackErrors)
 	return m
 }
