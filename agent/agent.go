@@ -82,6 +82,7 @@ func run(ctx context.Context, cfg Config) error {
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	f := newFleet(&cfg, podSource, realKernel{kernel}, home.ID(), registry)
 	f.most = podBudget(files.Cur)
+	f.events, _ = podSource.(eventSource)
 	f.node = func() enroll.Node {
 		return enroll.Node{
 			SystemNamespace: cfg.SystemNamespace, ExcludedNamespaces: cfg.ExcludedNamespaces, Selectors: cfg.Selectors,

@@ -51,6 +51,7 @@ type kernel interface {
 type fleet struct {
 	node     func() enroll.Node // may change: foreign hooks come and go
 	source   podSource
+	events   eventSource // nil: nobody to tell
 	kernel   kernel
 	handoff  *handoff.Server
 	settings *podnet.Settings
@@ -90,7 +91,9 @@ type member struct {
 	since    time.Time
 	devices  []string
 	older    uint64
-	noted    string // the annotation as last written; "?" before
+	noted    string    // the annotation as last written; "?" before
+	failing  time.Time // since when err is not nil and not errNotMade; zero: it is not
+	told     string    // the event that was last sent
 }
 
 func newMember() *member { return &member{since: time.Now(), noted: "?"} }
@@ -147,14 +150,20 @@ func (f *fleet) pass(ctx context.Context) (undone int) {
 	f.bring(set)
 	for _, m := range f.members {
 		if err := f.settle(ctx, m, set); err != nil {
-			if !errors.Is(err, errNotMade) { // the source or a CNI request will tell when to look again
+			if errors.Is(err, errNotMade) { // the source or a CNI request will tell when to look again
+				m.failing = time.Time{}
+			} else {
 				undone++
 				f.complain(m, err)
+				if m.failing.IsZero() {
+					m.failing = start
+				}
 			}
 			m.err = err
 		} else {
-			m.err = nil
+			m.err, m.failing = nil, time.Time{}
 		}
+		f.tell(m, start)
 	}
 	for uid, m := range f.members {
 		if _, there := set.ByUID(uid); !there && m.given == "" && m.err == nil {

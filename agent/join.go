@@ -246,7 +246,7 @@ func (f *fleet) leave(m *member, reason api.DelPod_Reason) error {
 		f.log.Warn("pod is gone, and some of it could not be cleared away", "pod", m.pod.Key, "err", err)
 	}
 	m.ns.Close()
-	*m = member{pod: m.pod, decision: m.decision, deleted: m.deleted, noted: m.noted, since: m.since}
+	*m = member{pod: m.pod, decision: m.decision, deleted: m.deleted, noted: m.noted, since: m.since, told: m.told}
 	return nil
 }
 

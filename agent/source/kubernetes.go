@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/ambit-mesh/ambit/agent/pods"
 	corev1 "k8s.io/api/core/v1"
@@ -20,15 +21,17 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/record"
 )
 
 // Kubernetes is the API server's source: this node's pods (by field selector) and all namespaces. It needs get, list and
-// watch on both, and patch on pods/status.
+// watch on both, and patch on pods/status; Untaint and Warn need more.
 type Kubernetes struct {
 	published
 	client kubernetes.Interface
 	node   string
 	log    *slog.Logger
+	events atomic.Pointer[record.EventRecorder] // while Run runs
 }
 
 // NewKubernetes makes a source of the pods that are bound to node.
@@ -89,6 +92,12 @@ func (k *Kubernetes) Run(ctx context.Context) error {
 	if !cache.WaitForCacheSync(ctx.Done(), podInformer.Informer().HasSynced, namespaceInformer.Informer().HasSynced) {
 		return nil // ctx ended
 	}
+	recorder, stopEvents := startEvents(ctx, k.client, k.node)
+	k.events.Store(&recorder)
+	defer func() {
+		k.events.Store(nil)
+		stopEvents()
+	}()
 	mark()
 	for {
 		select {
