@@ -23,6 +23,32 @@ type arrivals struct {
 	last func(objects.Key) objects.Object
 	// unread is told what came of decoding: nil if it could be.
 	unread func(objects.Key, error)
+	// only is told, at the end of a complete account of the kind, which of its objects could not be decoded.
+	only func(unread map[objects.Key]struct{})
+}
+
+// account is for going through all objects of the kind: a list with its pages, or the initial events of a watch. An object that
+// was deleted while nobody watched is not in it, so at the end what was known of it has to go. One goroutine at a time.
+func (a arrivals) account() (in arrivals, end func()) {
+	bad := map[objects.Key]struct{}{}
+	in = a
+	in.unread = func(key objects.Key, err error) {
+		delete(bad, key)
+		if err != nil {
+			bad[key] = struct{}{}
+		}
+		a.unread(key, err)
+	}
+	return in, func() { a.only(bad) }
+}
+
+// initialEnd reports that with this event, all that was there when the watch began has been sent.
+func initialEnd(e watch.Event) bool {
+	if e.Type != watch.Bookmark {
+		return false
+	}
+	m, err := meta.Accessor(e.Object)
+	return err == nil && m.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
 }
 
 // list replaces the items of a list. Items that cannot be read are left out, unless an earlier version of them is at hand.
@@ -52,6 +78,30 @@ func (a arrivals) list(in runtime.Object) (runtime.Object, error) {
 		}
 	}
 	return out, nil
+}
+
+// whole is list, and calls end after the last page.
+func (a arrivals) whole(in runtime.Object, end func()) (runtime.Object, error) {
+	out, err := a.list(in)
+	if err != nil {
+		return nil, err
+	}
+	if l, ok := out.(*metav1.List); ok && l.Continue == "" {
+		end()
+	}
+	return out, nil
+}
+
+// initial is event for a watch that begins with an account of all there is.
+func (a arrivals) initial() func(watch.Event) (watch.Event, bool) {
+	in, end := a.account()
+	return func(e watch.Event) (watch.Event, bool) {
+		if initialEnd(e) {
+			end()
+			in, end = a, func() {}
+		}
+		return in.event(e)
+	}
 }
 
 // event replaces the object of a watch event. An object that went does so whether or not it can be read.

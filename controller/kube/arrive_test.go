@@ -2,8 +2,13 @@ package kube
 
 import (
 	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -134,4 +139,52 @@ func TestUnchanged(t *testing.T) {
 			t.Errorf("%s: unchanged is %v", name, got)
 		}
 	}
+}
+
+// TestUnreadableThatWent: a policy that was deleted while nobody watched is not in the next account of its kind, and does not
+// hold readiness any more, whether the server sends pages or initial events.
+func TestUnreadableThatWent(t *testing.T) {
+	const broken = `{"metadata":{"namespace":"shop","name":"%"},"spec":{"action":{}}}`
+	item := func(name string) *raw { return rawOf(t, strings.ReplaceAll(broken, "%", name)) }
+	end := watch.Event{Type: watch.Bookmark, Object: rawOf(t, `{"metadata":{"annotations":{"k8s.io/initial-events-end":"true"}}}`)}
+	h := newHealth(slog.New(slog.DiscardHandler), NewMetrics(prometheus.NewRegistry()))
+	a := arrivals{
+		kind: kindNamed(t, objects.AuthorizationPolicy), present: func(objects.Key, *noted) {}, last: func(objects.Key) objects.Object { return nil },
+		unread: func(k objects.Key, err error) { h.unread(k, err) },
+		only:   func(bad map[objects.Key]struct{}) { h.onlyUnread(objects.AuthorizationPolicy, bad) },
+	}
+	other := objects.Key{Kind: objects.ServiceEntry, Namespace: "shop", Name: "gone"}
+	h.unread(other, errors.New("of another kind"))
+	held := func(when string, want ...string) {
+		t.Helper()
+		got := h.unreadOf(objects.AuthorizationPolicy)
+		if !slices.EqualFunc(got, want, func(g, w string) bool { return strings.Contains(g, "/shop/"+w+":") }) || len(h.unreadOf(other.Kind)) != 1 {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	page := func(in arrivals, end func(), more string, names ...string) {
+		l := &rawList{ListMeta: metav1.ListMeta{Continue: more}}
+		for _, n := range names {
+			l.Items = append(l.Items, *item(n))
+		}
+		_, err := in.whole(l, end)
+		must(t, err)
+	}
+	in, last := a.account()
+	page(in, last, "", "gone", "stays", "stays2")
+	held("first list", "gone", "stays", "stays2")
+	in, last = a.account()
+	page(in, last, "more", "stays")
+	held("half a list", "gone", "stays", "stays2")
+	page(in, last, "", "stays2")
+	held("second list", "stays", "stays2")
+
+	event := a.initial()
+	event(watch.Event{Type: watch.Added, Object: item("stays")})
+	held("initial events", "stays", "stays2")
+	event(end)
+	held("all initial events", "stays")
+	event(watch.Event{Type: watch.Added, Object: item("new")})
+	event(end)
+	held("later", "new", "stays")
 }

@@ -100,14 +100,34 @@ func (h *health) unread(key objects.Key, err error) bool {
 		h.log.Error("object cannot be read; its last good version stays, if there was one", "object", key.String(), "err", err)
 		h.bad[key] = err
 	}
+	h.countLocked(key.Kind)
+	return true
+}
+
+// onlyUnread takes which objects of a kind there are that could not be decoded, and reports whether others were known.
+func (h *health) onlyUnread(kind objects.Kind, now map[objects.Key]struct{}) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	before := len(h.bad)
+	maps.DeleteFunc(h.bad, func(k objects.Key, _ error) bool {
+		_, still := now[k]
+		return k.Kind == kind && !still
+	})
+	if len(h.bad) == before {
+		return false
+	}
+	h.countLocked(kind)
+	return true
+}
+
+func (h *health) countLocked(kind objects.Kind) {
 	n := 0
 	for k := range h.bad {
-		if k.Kind == key.Kind {
+		if k.Kind == kind {
 			n++
 		}
 	}
-	h.metrics.unreadable.WithLabelValues(string(key.Kind)).Set(float64(n))
-	return true
+	h.metrics.unreadable.WithLabelValues(string(kind)).Set(float64(n))
 }
 
 // unreadOf names the objects of a kind that could not be decoded.

@@ -40,17 +40,26 @@ func (s *Source) newInformer(k kind) (*informer, error) {
 				s.pending.poke()
 			}
 		},
+		only: func(unread map[objects.Key]struct{}) {
+			if s.health.onlyUnread(k.name, unread) {
+				s.pending.poke()
+			}
+		},
 		last: func(key objects.Key) objects.Object {
 			return inf.get(cache.ObjectName{Namespace: key.Namespace, Name: key.Name})
 		},
 	}
+	pages, lastPage := in.account()
 	lw := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 			list, err := r.list(ctx, opts)
 			if s.health.outcome(ctx, k.name, err); err != nil {
 				return nil, err
 			}
-			return in.list(list)
+			if opts.Continue == "" {
+				pages, lastPage = in.account()
+			}
+			return pages.whole(list, lastPage)
 		},
 		WatchFuncWithContext: func(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 			w, err := r.watch(ctx, opts)
@@ -60,7 +69,10 @@ func (s *Source) newInformer(k kind) (*informer, error) {
 			if s.health.outcome(ctx, k.name, cutOff(w, err)); err != nil {
 				return nil, err
 			}
-			return watch.Filter(w, in.event), nil
+			if opts.SendInitialEvents == nil || !*opts.SendInitialEvents {
+				return watch.Filter(w, in.event), nil
+			}
+			return watch.Filter(w, in.initial()), nil
 		},
 	}
 	inf.shared = cache.NewSharedIndexInformerWithOptions(lw, nil, cache.SharedIndexInformerOptions{ObjectDescription: k.resource.String()})
