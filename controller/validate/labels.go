@@ -132,6 +132,10 @@ func (c *check) mark(p *field.Path, what, kind, key, value string, list, others 
 		return
 	}
 	switch {
+	case key == "networking.istio.io/exportTo":
+		if strings.TrimSpace(value) != "*" {
+			c.warn(p, "remove it; an AuthorizationPolicy refuses callers", "without effect in ambient mode: the Service is visible to every namespace")
+		}
 	case m.values == nil:
 	case slices.Equal(m.values, []string{"bool"}):
 		if _, err := strconv.ParseBool(value); err != nil {
