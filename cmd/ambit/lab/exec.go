@@ -83,6 +83,7 @@ Lab %[1]s is up. Try:
   ambit lab logs%[2]s ztunnel-n2                  the access log of a node's ztunnel
   ambit lab exec%[2]s ztunnel-n2 -- ambit why demo/client demo/store:7000
   ambit lab exec%[2]s ztunnel-n2 -- ambit ztunnel-config workloads
+  ambit lab exec%[2]s controller -- ambit status  which ztunnels are connected, and whether each is up to date
   cp policy.yaml %[3]s/    manifests in this folder are the cluster's objects
   ambit lab down%[2]s                             remove all of it
 `, lab.Name(), name, lab.Manifests())

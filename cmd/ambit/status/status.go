@@ -39,7 +39,7 @@ func Command() *cobra.Command {
 
 The controller shows this on its own loopback address only. From elsewhere:
   kubectl -n ambit-system port-forward deploy/ambit-controller 15016`,
-		Example: "  ambit status\n  ambit status ztunnel-7xk2p -o json\n  ambit lab exec ambit-controller -- ambit status",
+		Example: "  ambit status\n  ambit status ztunnel-7xk2p -o json\n  ambit lab exec controller -- ambit status",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if output != "text" && output != "json" {
