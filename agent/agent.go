@@ -187,8 +187,8 @@ func startCNI(start func(func(context.Context) error), cfg *Config, f *fleet) er
 	if err != nil {
 		return err
 	}
-	f.unchained.Store(true)
-	i.Installed = func() { f.unchained.Store(false) }
+	f.chained(errors.New("not looked for yet"))
+	i.Report = f.chained
 	start(func(ctx context.Context) error {
 		select {
 		case <-f.complete:

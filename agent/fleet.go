@@ -61,9 +61,9 @@ type fleet struct {
 	metrics  *metrics
 	log      *slog.Logger
 
-	complete  chan struct{} // closed by the first complete pass
-	unchained atomic.Bool   // the CNI plugin has yet to be installed
-	most      int           // pods, by the descriptors that this process may have
+	complete  chan struct{}          // closed by the first complete pass
+	unchained atomic.Pointer[string] // why the CNI plugin is not in its place; nil: it is, or need not be
+	most      int                    // pods, by the descriptors that this process may have
 	questions chan *question
 	views     chan chan []PodStatus
 	namespace *namespaces // of enrolled pods, for the makers of sockets
@@ -296,21 +296,5 @@ func (f *fleet) letGo() {
 	}
 	for _, q := range f.waiting {
 		q.answer(cni.Response{Reason: "AgentStopping", Detail: "the agent is being restarted"})
-	}
-}
-
-// missing says why the agent is not ready, from any goroutine.
-func (f *fleet) missing() []string {
-	if f.source.Set() == nil {
-		return []string{"the node's pods"}
-	}
-	select {
-	case <-f.complete:
-		if f.unchained.Load() {
-			return []string{"a place for the plugin in the node's CNI configuration"}
-		}
-		return nil
-	default:
-		return []string{"the first pass over the node's pods"}
 	}
 }

@@ -24,7 +24,7 @@ type Installer struct {
 	Bin    string // folder of the runtime's plugins
 	Log    *slog.Logger
 
-	Installed func() // called by Run whenever the plugin was found or put in its place; nil: nobody wants to know
+	Report func(error) // called by Run after each look: nil, the plugin is in its place, or why it is not. nil: nobody wants to know
 }
 
 // Timing of repairs.
@@ -69,9 +69,9 @@ func (i *Installer) Run(ctx context.Context) error {
 			}
 			if err == nil {
 				said = ""
-				if i.Installed != nil {
-					i.Installed()
-				}
+			}
+			if i.Report != nil {
+				i.Report(err)
 			}
 			timer.Reset(repairEvery)
 		}

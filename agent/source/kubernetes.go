@@ -32,6 +32,8 @@ type Kubernetes struct {
 	node   string
 	log    *slog.Logger
 	events atomic.Pointer[record.EventRecorder] // while Run runs
+
+	pods, namespaces watch
 }
 
 // NewKubernetes makes a source of the pods that are bound to node.
@@ -75,16 +77,19 @@ func (k *Kubernetes) Run(ctx context.Context) error {
 	handler := cache.ResourceEventHandlerFuncs{
 		AddFunc: func(any) { mark() }, UpdateFunc: func(any, any) { mark() }, DeleteFunc: func(any) { mark() },
 	}
-	for _, informer := range []cache.SharedIndexInformer{podInformer.Informer(), namespaceInformer.Informer()} {
+	for informer, w := range map[cache.SharedIndexInformer]*watch{podInformer.Informer(): &k.pods, namespaceInformer.Informer(): &k.namespaces} {
 		if _, err := informer.AddEventHandler(handler); err != nil {
 			return fmt.Errorf("watch pods and namespaces: %w", err)
 		}
 		if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
+			w.failed(err)
 			k.log.Warn("kubernetes watch ended; starting again", "err", err)
 		}); err != nil {
 			return fmt.Errorf("watch pods and namespaces: %w", err)
 		}
 	}
+	k.pods.follow(podInformer.Informer().HasSynced)
+	k.namespaces.follow(namespaceInformer.Informer().HasSynced)
 	for _, f := range []informers.SharedInformerFactory{ofNode, all} {
 		f.Start(ctx.Done())
 		defer f.Shutdown()
