@@ -115,7 +115,7 @@ func (t *Translator) meshConfig(key objects.Key) unit {
 	}
 	if td := t.mesh.TrustDomain; td != "" && td != t.set.TrustDomain {
 		c.Status, c.Reason = false, "TrustDomainFixed"
-		notes = append(notes, fmt.Sprintf("trustDomain %s: this process runs with %s and must be restarted to change it", td, t.set.TrustDomain))
+		notes = append(notes, fmt.Sprintf("trustDomain %s: this process runs with %s and must be restarted, without another --trust-domain, to change it", td, t.set.TrustDomain))
 	}
 	c.Message = strings.Join(notes, "; ")
 	if t.meshErr != nil {
