@@ -91,7 +91,7 @@ func run(ctx context.Context, cfg Config) error {
 	}
 	taint := &untainter{key: cfg.NodeTaint, missing: f.missing, log: cfg.Log}
 	taint.say("not looked after")
-	web := &pages{registry: registry, log: cfg.Log, ready: func() []string { return f.missing() }}
+	web := &pages{registry: registry, log: cfg.Log, ready: f.missing, stuck: func() error { return f.stuck(time.Now()) }}
 	web.status = func(ctx context.Context) (Status, error) {
 		list, err := f.pods(ctx)
 		s := Status{

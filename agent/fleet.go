@@ -61,6 +61,7 @@ type fleet struct {
 	metrics  *metrics
 	log      *slog.Logger
 
+	alive     atomic.Int64           // when the loop last gave a sign of life, in nanoseconds since 1970; 0: not yet
 	complete  chan struct{}          // closed by the first complete pass
 	unchained atomic.Pointer[string] // why the CNI plugin is not in its place; nil: it is, or need not be
 	most      int                    // pods, by the descriptors that this process may have
@@ -110,6 +111,7 @@ func (f *fleet) run(ctx context.Context) error {
 	defer full.Stop()
 	backoff := firstRetry
 	for {
+		f.beat()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -149,6 +151,7 @@ func (f *fleet) pass(ctx context.Context) (undone int) {
 	f.update(set)
 	f.bring(set)
 	for _, m := range f.members {
+		f.beat()
 		if err := f.settle(ctx, m, set); err != nil {
 			if errors.Is(err, errNotMade) { // the source or a CNI request will tell when to look again
 				m.failing = time.Time{}
@@ -180,7 +183,7 @@ func (f *fleet) pass(ctx context.Context) (undone int) {
 	f.reply(set)
 	undone += len(f.waiting)
 	for _, m := range f.members {
-		if err := f.annotate(ctx, m); err != nil {
+		if err := f.note(ctx, m); err != nil {
 			undone++
 			f.log.Warn("pod's annotation could not be written; trying again", "pod", m.pod.Key, "err", err)
 		}

@@ -22,6 +22,7 @@ import (
 type pages struct {
 	status   func(context.Context) (Status, error)
 	ready    func() []string // what is missing
+	stuck    func() error    // why only a restart helps; nil: it does not
 	registry *prometheus.Registry
 	log      *slog.Logger
 }
@@ -30,7 +31,13 @@ type pages struct {
 func (p *pages) public() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := p.stuck(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if missing := p.ready(); len(missing) > 0 {
 			http.Error(w, "waiting for: "+strings.Join(missing, ", "), http.StatusServiceUnavailable)

@@ -1,5 +1,39 @@
 package agent
 
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+const (
+	// stuckTime without a sign of life of the reconcile loop means that it hangs. It turns once a resync at least, and a pass
+	// that only is slow shows itself at every pod.
+	stuckTime = 5 * resync
+	// annotateLimit is the time that the API server has for an annotation: it may keep the loop from other pods.
+	annotateLimit = 10 * time.Second
+)
+
+// beat notes that the reconcile loop lives.
+func (f *fleet) beat() { f.alive.Store(time.Now().UnixNano()) }
+
+// stuck says since when the reconcile loop gives no sign of life; nil: it does, or has yet to begin. From any goroutine.
+func (f *fleet) stuck(now time.Time) error {
+	last := f.alive.Load()
+	if silent := now.Sub(time.Unix(0, last)); last != 0 && silent > stuckTime {
+		return fmt.Errorf("the loop over the node's pods has not turned for %s", silent.Round(time.Second))
+	}
+	return nil
+}
+
+// note is annotate within its time.
+func (f *fleet) note(ctx context.Context, m *member) error {
+	f.beat()
+	ctx, cancel := context.WithTimeout(ctx, annotateLimit)
+	defer cancel()
+	return f.annotate(ctx, m)
+}
+
 // waitingSource is a source that knows why its first snapshot is not complete.
 type waitingSource interface {
 	Waiting() []string

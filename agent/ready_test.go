@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/ambit-mesh/ambit/agent/pods"
 )
@@ -39,4 +40,18 @@ func TestMissing(t *testing.T) {
 	expect()
 	f.chained(errors.New("rewritten"))
 	expect("a place for the plugin in the node's CNI configuration: rewritten")
+}
+
+func TestStuck(t *testing.T) {
+	f := new(fleet)
+	if err := f.stuck(time.Now()); err != nil {
+		t.Errorf("before it begins: %v", err)
+	}
+	f.beat()
+	if err := f.stuck(time.Now().Add(stuckTime - time.Minute)); err != nil {
+		t.Errorf("alive: %v", err)
+	}
+	if err := f.stuck(time.Now().Add(stuckTime + time.Minute)); err == nil {
+		t.Error("silence is not told")
+	}
 }

@@ -113,7 +113,7 @@ func TestForeignPrograms(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	missing := []string{"the node's pods"}
+	missing, hang := []string{"the node's pods"}, errors.New("does not turn")
 	registry := prometheus.NewRegistry()
 	m := newMetrics(registry)
 	m.observe([]PodStatus{
@@ -122,7 +122,7 @@ func TestPages(t *testing.T) {
 		{Verdict: "refused", Reason: string(enroll.ForeignHooks)},
 	}, 0)
 	p := &pages{
-		registry: registry, log: quiet, ready: func() []string { return missing },
+		registry: registry, log: quiet, ready: func() []string { return missing }, stuck: func() error { return hang },
 		status: func(context.Context) (Status, error) { return Status{Node: "n1"}, nil },
 	}
 	get := func(h http.Handler, path string) (int, string) {
@@ -133,7 +133,10 @@ func TestPages(t *testing.T) {
 	if code, text := get(p.public(), "/readyz"); code != 503 || !strings.Contains(text, "the node's pods") {
 		t.Errorf("readyz: %d %s", code, text)
 	}
-	missing = nil
+	if code, text := get(p.public(), "/healthz"); code != 503 || !strings.Contains(text, "does not turn") {
+		t.Errorf("healthz: %d %s", code, text)
+	}
+	missing, hang = nil, nil
 	for path, want := range map[string]string{
 		"/readyz": "ready", "/healthz": "ok",
 		"/metrics": `ambit_agent_pods{reason="ForeignHooks",state="refused"} 1`,
