@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -241,4 +242,14 @@ func TestAway(t *testing.T) {
 	if got.get(w.key(objects.Pod, "stays")) == nil {
 		t.Error("an object was lost")
 	}
+}
+
+// TestUnreadableThatWentFromServer: what a real server sends first, however it does, is a complete account of the kind.
+func TestUnreadableThatWentFromServer(t *testing.T) {
+	w := newWorld(t, apiserver(t))
+	s := w.source()
+	gone := objects.Key{Kind: objects.AuthorizationPolicy, Namespace: w.namespace, Name: "gone"}
+	s.health.unread(gone, errors.New("as it was before the connection was lost"))
+	run(t, func(ctx context.Context) error { return s.Run(ctx, func(source.Batch) {}) })
+	eventually(t, "the account of the kind", func() bool { return len(s.Waiting()) == 0 && len(s.health.unreadOf(gone.Kind)) == 0 })
 }
