@@ -47,15 +47,14 @@ func measure(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	idle, err := r.idle(ctx, o)
-	if err != nil {
-		return err
+	for _, more := range []func(context.Context, options) ([]figure.Row, error){r.idle, r.known} {
+		measured, err := more(ctx, o)
+		rows = append(rows, measured...)
+		if err != nil {
+			return errors.Join(err, write(o, rows)) // what has been measured is not lost
+		}
 	}
-	known, err := r.known(ctx, o)
-	if err != nil {
-		return err
-	}
-	return write(o, append(append(rows, idle...), known...))
+	return write(o, rows)
 }
 
 // traffic measures each figure o.runs times on each path, the paths taking turns so that what drifts on the machine

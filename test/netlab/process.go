@@ -200,7 +200,8 @@ func (p Process) Stop(ctx context.Context, sig unix.Signal, limit time.Duration)
 	})
 }
 
-// born is the start time of a living process, in clock ticks since boot. A zombie does not live.
+// born is the start time of a living process, in clock ticks since boot. A zombie does not live, unless threads besides the
+// first one are still closing what the process has open, its ports among them.
 func born(pid int) (string, error) {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -209,7 +210,10 @@ func born(pid int) (string, error) {
 	// The second field is the program's name in brackets and may hold anything; the third is the state, the 22nd the start.
 	_, rest, ok := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')'):]), " ")
 	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 || fields[0] == "Z" || fields[0] == "X" {
+	if !ok || len(fields) < 20 || fields[0] == "X" {
+		return "", os.ErrProcessDone
+	}
+	if threads := fields[17]; fields[0] == "Z" && (threads == "1" || threads == "0") { // field 20
 		return "", os.ErrProcessDone
 	}
 	return fields[19], nil
