@@ -7,6 +7,9 @@ import (
 
 const hbonePort = 15008
 
+// proxyProtocol is spoken to a waypoint behind a node proxy, which takes HBONE for it.
+const proxyProtocol = "istio.io/PROXY"
+
 // waypointClass is the class of waypoints.
 const waypointClass = "istio-waypoint"
 
@@ -32,7 +35,7 @@ func (c *check) gateway(o *gatewayv1.Gateway) {
 			c.host(at.Child("hostname"), string(*l.Hostname))
 		}
 		c.listenerProtocol(at.Child("protocol"), l, waypoint)
-		hbone = hbone || l.Protocol == "HBONE" && l.Port == hbonePort
+		hbone = hbone || l.Protocol == "HBONE" && l.Port == hbonePort || l.Protocol == proxyProtocol
 		if r := l.AllowedRoutes; r != nil && r.Namespaces != nil && r.Namespaces.From != nil && *r.Namespaces.From == gatewayv1.NamespacesFromSelector && r.Namespaces.Selector == nil {
 			c.fail(at.Child("allowedRoutes", "namespaces", "selector"), "", "from: Selector needs a selector")
 		}
@@ -48,12 +51,13 @@ func (c *check) listenerProtocol(p *field.Path, l gatewayv1.Listener, waypoint b
 		if l.Port != hbonePort {
 			c.warn(p, "use port 15008", "HBONE is spoken at port 15008 only")
 		}
+	case proxyProtocol:
 	case gatewayv1.HTTPProtocolType, gatewayv1.HTTPSProtocolType, gatewayv1.TCPProtocolType, gatewayv1.TLSProtocolType, gatewayv1.UDPProtocolType:
 		if waypoint {
 			c.warn(p, "", "waypoints listen for HBONE only: this listener is ignored")
 		}
 	default:
-		c.warn(p, didYouMean(string(l.Protocol), "HTTP", "HTTPS", "TCP", "TLS", "UDP", "HBONE"), "protocol %q is not known", clip(string(l.Protocol)))
+		c.warn(p, didYouMean(string(l.Protocol), "HTTP", "HTTPS", "TCP", "TLS", "UDP", "HBONE", proxyProtocol), "protocol %q is not known", clip(string(l.Protocol)))
 	}
 }
 

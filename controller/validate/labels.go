@@ -51,8 +51,8 @@ var marks = struct{ labels, annotations []mark }{
 	},
 	annotations: []mark{
 		{"istio.io/dry-run", []string{"AuthorizationPolicy"}, nil}, // its value: authorizationPolicy
-		{"ambit.io/bypass-missing-waypoint", []string{"Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry"}, []string{"bool"}},
-		{"ambit.io/admit-past-waypoint", nil, []string{"bool"}},
+		{"ambit.io/bypass-missing-waypoint", []string{"Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry"}, []string{"true", "false"}},
+		{"ambit.io/admit-past-waypoint", []string{"Namespace", "Service", "ServiceEntry"}, []string{"true", "false"}},
 		{"ambit.io/strict-capture", []string{"Namespace", "Pod"}, nil},
 		{"ambient.istio.io/bypass-inbound-capture", []string{"Pod"}, []string{"bool"}},
 		{"ambient.istio.io/dns-capture", []string{"Pod"}, []string{"bool"}},
@@ -145,6 +145,8 @@ func (c *check) mark(p *field.Path, what, kind, key, value string, list, others 
 		if len(validation.IsDNS1123Subdomain(value)) > 0 {
 			c.warn(p, "write the name alone", "%q is not a name", clip(value))
 		}
+	case key == "istio.io/waypoint-for" && !slices.Contains(m.values, value):
+		c.warn(p, oneOf(value, m.values...), "value %q is not known: the waypoint takes no traffic, and what asks for it is refused", clip(value))
 	case !slices.Contains(m.values, value):
 		c.warn(p, oneOf(value, m.values...), "value %q is not known: it is ignored", clip(value))
 	}
@@ -195,7 +197,7 @@ func (c *check) pod(p *corev1.Pod) {
 func (c *check) service(s *corev1.Service) {
 	known := []string{"http", "http2", "https", "grpc", "grpc-web", "tls", "tcp", "mongo", "mysql", "redis", "kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss"}
 	for i, p := range s.Spec.Ports {
-		if p.AppProtocol != nil && !slices.Contains(known, *p.AppProtocol) {
+		if p.AppProtocol != nil && !slices.Contains(known, strings.ToLower(*p.AppProtocol)) {
 			if near := strict.Nearest(*p.AppProtocol, known); near != "" {
 				c.warn(spec("ports").Index(i).Child("appProtocol"), fmt.Sprintf("did you mean %q?", near), "protocol %q is not known: it is taken for TCP", clip(*p.AppProtocol))
 			}

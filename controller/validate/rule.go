@@ -122,11 +122,18 @@ func (r *rule) principal(p *field.Path, s string) {
 	r.warn(p, use, "%q is no identity: it never matches", clip(s))
 }
 
-// wildcard: a star stands at the start or at the end.
+// wildcard: a star stands at the start or at the end. What has others matches nothing, so node proxies do without it.
 func (r *rule) wildcard(p *field.Path, s string) {
-	if inner := strings.TrimSuffix(s, "*"); s != "*" && (strings.Contains(strings.TrimPrefix(inner, "*"), "*") || strings.HasPrefix(s, "*") && inner != s) {
-		r.warn(p, "a star matches at the start or at the end", "%q: other stars are taken as they are", clip(s))
+	if otherStars(s) {
+		r.lost = r.lost || r.node
+		r.warn(p, "a star matches once, at the start or at the end", "%q has another star: it matches nothing", clip(s))
 	}
+}
+
+// otherStars reports stars that match nothing but themselves.
+func otherStars(s string) bool {
+	inner := strings.TrimSuffix(s, "*")
+	return s != "*" && (strings.Contains(strings.TrimPrefix(inner, "*"), "*") || strings.HasPrefix(s, "*") && inner != s)
 }
 
 func (r *rule) account(p *field.Path, s string) {
@@ -189,7 +196,9 @@ func (r *rule) method(p *field.Path, s string) {
 // path checks paths and templates: {*} is one segment, {**} the rest.
 func (r *rule) path(p *field.Path, s string) {
 	if !strings.ContainsAny(s, "{}") {
-		r.wildcard(p, s)
+		if otherStars(s) {
+			r.warn(p, "a star matches once, at the start or at the end; {*} is one segment of a path", "%q: other stars are taken as they are", clip(s))
+		}
 		if !strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "*") {
 			r.warn(p, fmt.Sprintf("use %q", clip("/"+s)), "paths begin with a slash: %q never matches", clip(s))
 		}

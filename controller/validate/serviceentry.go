@@ -28,6 +28,9 @@ func (c *check) serviceEntry(o *networkingv1.ServiceEntry) {
 		c.address(spec("addresses").Index(i), a)
 	}
 	c.exportTo(spec("exportTo"), s.GetExportTo())
+	if to := s.GetExportTo(); len(to) > 0 && !slices.Contains(to, "*") {
+		c.warn(spec("exportTo"), "use serviceEntryVisibility of MeshConfig", "without effect in ambient mode: the entry is visible to every namespace")
+	}
 	c.servicePorts(s.GetPorts())
 	c.labels(spec("workloadSelector", "labels"), s.GetWorkloadSelector().GetLabels())
 	for i, e := range s.GetEndpoints() {
