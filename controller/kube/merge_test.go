@@ -67,6 +67,11 @@ func TestMerge(t *testing.T) {
 			`{"conditions":[{"type":"Theirs"}]}`,
 		},
 		{
+			"all of the mesh's go", `{"conditions":[{"type":"ambit.io/ExportToHeeded"},{"type":"istio.io/VisibilityApplied"},{"type":"Theirs"}]}`,
+			objects.Status{Key: entry, Conditions: []objects.Condition{{Type: "ambit.io/Published", Reason: "HostTaken"}}},
+			`{"conditions":[{"type":"Theirs"},{"type":"ambit.io/Published","status":"False","reason":"HostTaken","message":"","lastTransitionTime":"` + present + `"}]}`,
+		},
+		{
 			"listeners of a gateway; its foreign conditions stay",
 			`{"conditions":[{"type":"Theirs"}],"listeners":[{"name":"mesh","conditions":[{"type":"Accepted","status":"True","lastTransitionTime":"` + earlier + `"},{"type":"Old"}]},{"name":"gone"}]}`,
 			objects.Status{Key: gateway, Generation: 2, Conditions: []objects.Condition{accepted}, Listeners: []objects.ListenerStatus{{

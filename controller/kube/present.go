@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,10 +23,10 @@ func owned(kind objects.Kind, conditionType string) bool {
 		return false
 	}
 	switch conditionType {
-	case "istio.io/WaypointBound", "istio.io/WaypointMissing", "ZtunnelAccepted", "WaypointAccepted":
+	case "istio.io/WaypointBound", "istio.io/WaypointMissing", "istio.io/VisibilityApplied", "ZtunnelAccepted", "WaypointAccepted":
 		return true
 	default:
-		return false
+		return strings.HasPrefix(conditionType, "ambit.io/")
 	}
 }
 
