@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 
@@ -40,6 +41,9 @@ func (t *Translator) serviceBinding(key objects.Key, o metav1.Object) binding {
 	}
 	b := binding{asked: true, gateway: req.gateway}
 	gw, why := t.serviceUsable(key, req.gateway)
+	if req.inherited && gw != nil && t.noWaypoint(gw) == "" { // even if it is not ready
+		why = cmp.Or(t.wrongTraffic(gw, "service"), why)
+	}
 	name := req.gateway.Namespace + "/" + req.gateway.Name
 	switch {
 	case why.reason == "":
@@ -131,7 +135,7 @@ func (t *Translator) workloadBinding(o metav1.Object) binding {
 		if gw == nil || t.noWaypoint(gw) != "" {
 			return binding{}
 		}
-		if traffic := t.trafficOf(gw); traffic != "workload" && traffic != "all" {
+		if t.wrongTraffic(gw, "workload").reason != "" {
 			return binding{}
 		}
 	}

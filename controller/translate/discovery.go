@@ -37,7 +37,13 @@ func (t *Translator) put(c objects.Change) {
 
 // replace puts an object in the place of the one of that name, marking who reads either.
 func (t *Translator) replace(key objects.Key, o objects.Object) {
-	if old := t.in.objs[key]; old != nil {
+	old := t.in.objs[key]
+	if old != nil && o != nil && alike(old, o) {
+		t.in.objs[key] = o
+		t.dirty.add(key)
+		return
+	}
+	if old != nil {
 		t.mark(key, old)
 		t.in.remove(t.set, key, old)
 	}

@@ -54,7 +54,7 @@ func FuzzObjects(f *testing.F) {
 		if r := tr.Resources(); !r.Empty() {
 			t.Fatalf("left behind: %v", r)
 		}
-		for _, v := range []reflect.Value{reflect.ValueOf(*tr), reflect.ValueOf(tr.in), reflect.ValueOf(tr.in.targets)} {
+		for _, v := range []reflect.Value{reflect.ValueOf(*tr), reflect.ValueOf(tr.in), reflect.ValueOf(tr.in.targets), reflect.ValueOf(tr.in.vips)} {
 			for i := range v.NumField() {
 				if f := v.Field(i); f.Kind() == reflect.Map && f.Len() > 0 {
 					t.Fatalf("%s: %d entries left behind", v.Type().Field(i).Name, f.Len())

@@ -31,6 +31,7 @@ func (t *Translator) updateGuards() {
 		}
 		store(t.accounts, gw, now, len(now) == 0)
 		for service := range t.guarded[gw] {
+			t.dirty.add(service)
 			t.markBehind(service)
 		}
 	}
@@ -53,6 +54,18 @@ func (t *Translator) updateGuards() {
 		store(t.guards, key, now, !has)
 		t.markBehind(key)
 	}
+}
+
+// withGuard adds to what the owner of a bound service is told that its guard admits nobody, as long as that is so.
+func (t *Translator) withGuard(key objects.Key, bound []objects.Condition) []objects.Condition {
+	g, ok := t.guards[key]
+	if !ok || len(g.waypoints) == 0 || slices.ContainsFunc(g.waypoints, func(gw objects.Key) bool { return len(t.accounts[gw]) > 0 }) {
+		return bound
+	}
+	for i := range bound {
+		bound[i].Message += "; it has no pods with label " + labelGatewayName + ", so the workloads admit nobody to the service's ports"
+	}
+	return bound
 }
 
 // markBehind marks the workloads of a service.
@@ -80,7 +93,7 @@ func (t *Translator) readAccounts(gw objects.Key) []string {
 // guardOf is the guard of a service as it is now.
 func (t *Translator) guardOf(key objects.Key) (guard, bool) {
 	o, ok := t.in.objs[key].(metav1.Object)
-	if !ok || firstOf(o.GetAnnotations()[annotAdmit], t.spaceAnnotations(key.Namespace)[annotAdmit]) == "true" {
+	if !ok || t.admitsPast(o) {
 		return guard{}, false
 	}
 	b := t.serviceBinding(key, o)
@@ -88,6 +101,11 @@ func (t *Translator) guardOf(key objects.Key) (guard, bool) {
 		return guard{}, false
 	}
 	return guard{slices.SortedFunc(slices.Values(b.gateways), objects.Key.Compare)}, true
+}
+
+// admitsPast reports a service whose owner lets clients come past its waypoint.
+func (t *Translator) admitsPast(o metav1.Object) bool {
+	return firstOf(o.GetAnnotations()[annotAdmit], t.spaceAnnotations(o.GetNamespace())[annotAdmit]) == "true"
 }
 
 // hasPolicies reports that some policy is enforced for the service by the waypoint it asks for. What is for all of a waypoint's

@@ -49,15 +49,14 @@ type inputs struct {
 	sliceOf   multi[objects.Key, objects.Key] // EndpointSlices by service
 	slicePod  multi[objects.Key, objects.Key] // EndpointSlices by pod, of services that have no selector
 	targeted  multi[objects.Key, objects.Key] // AuthorizationPolicies by what they name as target
-	claims    multi[string, objects.Key]      // Services and ServiceEntries by host name
+	claims    claims                          // Services and ServiceEntries by host name
 	asks      multi[objects.Key, objects.Key] // whatever names a Gateway as waypoint, by that Gateway; namespaces too
 	instances multi[objects.Key, objects.Key] // pods by the Gateway they are said to be instances of
 	classed   multi[string, objects.Key]      // Gateways by class
 	leads     multi[string, objects.Key]      // Gateways by the network they lead into
 	inNetwork multi[string, objects.Key]      // WorkloadEntries and ServiceEntries by network
 	routed    multi[objects.Key, objects.Key] // routes by parent
-	vips      map[vipKey]vip                  // automatically allocated
-	vipsStale bool
+	vips      vips
 	// hidden are the objects of namespaces that are not discovered.
 	hidden map[string]map[objects.Key]objects.Object
 	// instancesChanged are Gateways whose instances may have other accounts than before.
@@ -70,9 +69,9 @@ func newInputs() inputs {
 		targets: newGroups(), selecting: multi[pair, objects.Key]{}, spaceWide: multi[string, objects.Key]{},
 		peerAuths: set[objects.Key]{}, sliceOf: multi[objects.Key, objects.Key]{}, slicePod: multi[objects.Key, objects.Key]{},
 		targeted: multi[objects.Key, objects.Key]{},
-		claims:   multi[string, objects.Key]{}, asks: multi[objects.Key, objects.Key]{}, instances: multi[objects.Key, objects.Key]{},
+		claims:   claims{}, asks: multi[objects.Key, objects.Key]{}, instances: multi[objects.Key, objects.Key]{},
 		classed: multi[string, objects.Key]{}, leads: multi[string, objects.Key]{}, inNetwork: multi[string, objects.Key]{},
-		routed: multi[objects.Key, objects.Key]{}, vips: map[vipKey]vip{},
+		routed: multi[objects.Key, objects.Key]{}, vips: newVIPs(),
 		hidden: map[string]map[objects.Key]objects.Object{}, instancesChanged: set[objects.Key]{},
 	}
 }
@@ -80,7 +79,11 @@ func newInputs() inputs {
 func (in *inputs) add(s Settings, key objects.Key, o objects.Object) {
 	in.objs[key] = o
 	in.targets.put(key, targetLabels(o))
-	in.index(s, key, o, multi[string, objects.Key].put, multi[pair, objects.Key].put, multi[objects.Key, objects.Key].put)
+	in.index(key, o, multi[string, objects.Key].put, multi[pair, objects.Key].put, multi[objects.Key, objects.Key].put)
+	in.claim(key, hostsOf(s, o))
+	if se, ok := o.(*networkingv1.ServiceEntry); ok {
+		in.vips.add(key, se)
+	}
 	if key.Kind == objects.PeerAuthentication {
 		in.peerAuths.add(key)
 	}
@@ -89,12 +92,16 @@ func (in *inputs) add(s Settings, key objects.Key, o objects.Object) {
 func (in *inputs) remove(s Settings, key objects.Key, o objects.Object) {
 	delete(in.objs, key)
 	in.targets.drop(key, targetLabels(o))
-	in.index(s, key, o, multi[string, objects.Key].drop, multi[pair, objects.Key].drop, multi[objects.Key, objects.Key].drop)
+	in.index(key, o, multi[string, objects.Key].drop, multi[pair, objects.Key].drop, multi[objects.Key, objects.Key].drop)
+	in.unclaim(key, hostsOf(s, o))
+	if se, ok := o.(*networkingv1.ServiceEntry); ok {
+		in.vips.remove(key, se)
+	}
 	delete(in.peerAuths, key)
 }
 
 // index puts an object into every index or takes it out.
-func (in *inputs) index(s Settings, key objects.Key, o objects.Object,
+func (in *inputs) index(key objects.Key, o objects.Object,
 	byName func(multi[string, objects.Key], string, objects.Key),
 	byPair func(multi[pair, objects.Key], pair, objects.Key),
 	byKey func(multi[objects.Key, objects.Key], objects.Key, objects.Key),
@@ -131,7 +138,6 @@ func (in *inputs) index(s Settings, key objects.Key, o objects.Object,
 			byName(in.leads, n, key)
 		}
 	case *corev1.Service:
-		byName(in.claims, hostname(s, o), key)
 		if bySlices(o) {
 			for slice := range in.sliceOf[key] {
 				if es := get[*objects.CompactSlice](in, slice.Kind, slice.Namespace, slice.Name); es != nil {
@@ -139,11 +145,6 @@ func (in *inputs) index(s Settings, key objects.Key, o objects.Object,
 				}
 			}
 		}
-	case *networkingv1.ServiceEntry:
-		for _, h := range o.Spec.Hosts {
-			byName(in.claims, h, key)
-		}
-		in.vipsStale = true
 	case *securityv1.PeerAuthentication:
 		if len(selector) == 0 {
 			byName(in.spaceWide, key.Namespace, key)

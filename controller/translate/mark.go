@@ -33,7 +33,7 @@ func (t *Translator) mark(key objects.Key, o objects.Object) {
 	case *corev1.Service:
 		t.markTargets(key.Namespace, o.Spec.Selector)
 		t.markSlices(key)
-		t.markClaims(hostname(t.set, o))
+		t.markClaims(key.Namespace, hostname(t.set, o))
 	case *objects.CompactSlice:
 		if svc, ok := serviceOfSlice(o); ok {
 			if s := get[*corev1.Service](&t.in, svc.Kind, svc.Namespace, svc.Name); s != nil && bySlices(s) {
@@ -43,7 +43,7 @@ func (t *Translator) mark(key objects.Key, o objects.Object) {
 	case *networkingv1.ServiceEntry:
 		t.markTargets(key.Namespace, o.Spec.GetWorkloadSelector().GetLabels())
 		for _, h := range o.Spec.Hosts {
-			t.markClaims(h)
+			t.markClaims(key.Namespace, h)
 		}
 	case *securityv1.AuthorizationPolicy:
 		t.markGuards(key, o)
@@ -130,7 +130,7 @@ func (t *Translator) markSpace(namespace string) {
 			t.markParents(key, o)
 		case *networkingv1.ServiceEntry:
 			for _, h := range o.Spec.Hosts { // the namespace may decide who sees it
-				t.markClaims(h)
+				t.markClaims(namespace, h)
 			}
 		}
 	}
@@ -152,16 +152,6 @@ func (t *Translator) markPods(slice *objects.CompactSlice) {
 	for i := range slice.Endpoints {
 		if pod, ok := podOfEndpoint(slice, &slice.Endpoints[i]); ok {
 			t.dirty.add(pod)
-		}
-	}
-}
-
-// markClaims marks all who claim a host name, and the workloads behind them: who of them wins may have changed.
-func (t *Translator) markClaims(host string) {
-	for key := range t.in.claims[host] {
-		t.dirty.add(key)
-		if se, ok := t.in.objs[key].(*networkingv1.ServiceEntry); ok {
-			t.markTargets(key.Namespace, se.Spec.GetWorkloadSelector().GetLabels())
 		}
 	}
 }

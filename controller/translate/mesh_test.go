@@ -37,6 +37,27 @@ func TestInvalidMeshConfigKeepsTheLastGoodOne(t *testing.T) {
 	}
 }
 
+// TestMeshConfigNeverValidHolds: without any good one nobody knows whose policies hold for the mesh. A later one that is bad
+// changes nothing.
+func TestMeshConfigNeverValidHolds(t *testing.T) {
+	tr := New(Settings{})
+	if err := tr.Held(); err != nil {
+		t.Errorf("without MeshConfig: %v", err)
+	}
+	st := tr.Apply([]objects.Change{meshChange("rootNamespace: [")}).Statuses[meshChange("").Key]
+	if err := tr.Held(); err == nil || st.Conditions[0].Message != err.Error() {
+		t.Errorf("held: %v, told %+v", err, st.Conditions)
+	}
+	tr.Apply([]objects.Change{meshChange("rootNamespace: good")})
+	if err := tr.Held(); err != nil {
+		t.Errorf("mended: %v", err)
+	}
+	tr.Apply([]objects.Change{meshChange("rootNamespace: [")})
+	if err := tr.Held(); err != nil || tr.Settings().RootNamespace != "good" {
+		t.Errorf("broken again: %v, root namespace %s", err, tr.Settings().RootNamespace)
+	}
+}
+
 // TestMeshConfigSpelledAsInTheProto: both spellings are the API's.
 func TestMeshConfigSpelledAsInTheProto(t *testing.T) {
 	if m, err := ReadMesh("root_namespace: a"); err != nil || m.RootNamespace != "a" {

@@ -46,7 +46,7 @@ func (t *Translator) remoteGateways(gw *gatewayv1.Gateway) []remoteGateway {
 	}
 	var out []remoteGateway
 	for _, a := range t.addressesOf(gw) {
-		if a.Type == nil || *a.Type != gatewayv1.IPAddressType && *a.Type != gatewayv1.HostnameAddressType || a.Value == "" {
+		if a.Type != nil && *a.Type != gatewayv1.IPAddressType && *a.Type != gatewayv1.HostnameAddressType || a.Value == "" {
 			continue
 		}
 		out = append(out, remoteGateway{network, a.Value, uint32(max(gw.Spec.Listeners[at].Port, 0))})
@@ -63,7 +63,7 @@ func (t *Translator) networkGateway(network string) *workload.GatewayAddress {
 	var out *workload.GatewayAddress
 	for key := range t.in.leads[network] {
 		gw := get[*gatewayv1.Gateway](&t.in, key.Kind, key.Namespace, key.Name)
-		if ways := t.remoteGateways(gw); len(ways) > 0 && ways[0].port != 0 && (out == nil || t.older(key, best)) {
+		if ways := t.remoteGateways(gw); len(ways) > 0 && ways[0].port != 0 && (out == nil || t.in.older(key, best)) {
 			best, out = key, ways[0].address(key.Namespace)
 		}
 	}
@@ -97,7 +97,7 @@ func (t *Translator) gatewayWorkloads(key objects.Key, gw *gatewayv1.Gateway) []
 func (t *Translator) madeByOlder(key objects.Key, way remoteGateway) bool {
 	for other := range t.in.leads[way.network] {
 		gw := get[*gatewayv1.Gateway](&t.in, other.Kind, other.Namespace, other.Name)
-		if other != key && t.older(other, key) && slices.Contains(t.remoteGateways(gw), way) {
+		if other != key && t.in.older(other, key) && slices.Contains(t.remoteGateways(gw), way) {
 			return true
 		}
 	}

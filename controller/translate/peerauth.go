@@ -78,7 +78,7 @@ func (t *Translator) oldest(keys []objects.Key) *securityv1.PeerAuthentication {
 	}
 	key := keys[0]
 	for _, k := range keys[1:] {
-		if t.older(k, key) {
+		if t.in.older(k, key) {
 			key = k
 		}
 	}
@@ -122,14 +122,17 @@ func exceptions(p *securityv1.PeerAuthentication, base strictness) []uint32 {
 // static one.
 func (t *Translator) peerAuthentication(key objects.Key) unit {
 	p := get[*securityv1.PeerAuthentication](&t.in, key.Kind, key.Namespace, key.Name)
-	if len(selectorOf(p)) == 0 || key.Namespace == t.set.RootNamespace {
-		if len(p.Spec.PortLevelMtls) > 0 || len(selectorOf(p)) > 0 {
-			return unit{conditions: []objects.Condition{{
-				Type: conditionZtunnel, Reason: reasonUnsupported,
-				Message: "portLevelMtls needs a selector, and a selector needs another namespace than the root namespace: both are left out",
-			}}}
-		}
+	ignored := ""
+	switch selects := len(selectorOf(p)) > 0; {
+	case selects && key.Namespace == t.set.RootNamespace:
+		ignored = "in the root namespace a selector selects nothing: the policy has no effect"
+	case !selects && len(p.Spec.PortLevelMtls) > 0:
+		ignored = "portLevelMtls needs a selector: it is left out, and mtls holds for every port"
+	case !selects:
 		return unit{}
+	}
+	if ignored != "" {
+		return unit{conditions: []objects.Condition{{Type: conditionZtunnel, Reason: reasonUnsupported, Message: ignored}}}
 	}
 	base := mode(p.Spec.Mtls)
 	if base == unset {

@@ -79,7 +79,11 @@ func (t *Translator) authorizationPolicy(key objects.Key) unit {
 			Type: conditionZtunnel, Status: true, Reason: reasonUnsupported, Message: "a DENY without rules denies nothing",
 		}}}
 	}
-	return unit{policies: []*authz.Authorization{out}, conditions: []objects.Condition{report.condition(deny, len(out.Groups))}}
+	c := report.condition(deny, len(out.Groups))
+	if out.DryRun {
+		c.Message += "; a dry run: it is logged and not enforced"
+	}
+	return unit{policies: []*authz.Authorization{out}, conditions: []objects.Condition{c}}
 }
 
 // findings are what of a policy could not be translated.

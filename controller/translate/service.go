@@ -45,7 +45,7 @@ func (t *Translator) service(key objects.Key) unit {
 	}
 	b := t.serviceBinding(key, s)
 	out.Waypoint, out.WeightedWaypoints, out.IngressUseWaypoint = b.waypoint, b.weighted, t.ingress(b, s)
-	return unit{addresses: []*workload.Address{serviceAddress(out)}, conditions: b.conditions}
+	return unit{addresses: []*workload.Address{serviceAddress(out)}, conditions: t.withGuard(key, b.conditions)}
 }
 
 func serviceAddress(s *workload.Service) *workload.Address {

@@ -1,6 +1,7 @@
 package translate
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -19,16 +20,21 @@ func (t *Translator) serviceEntry(key objects.Key) unit {
 	se := get[*networkingv1.ServiceEntry](&t.in, key.Kind, key.Namespace, key.Name)
 	var u unit
 	b := t.serviceBinding(key, se)
-	u.conditions = append(b.conditions, t.entryConditions(key, se, b)...)
-	u.extra = &objects.Status{Addresses: t.allocated(key, se)}
-	var held []string
+	auto := t.autoAddresses(key, se)
+	u.extra = &objects.Status{Addresses: hostAddresses(auto)}
+	var held, taken []string
 	for _, host := range se.Spec.Hosts {
-		if !t.publishes(key, se, host) || t.winner(key.Namespace, host) != key {
+		if !t.publishes(key, se, host) {
+			continue
+		}
+		if holder := t.winner(key.Namespace, host); holder != key {
+			taken = append(taken, clip(host)+" is held by "+holder.String())
 			continue
 		}
 		held = append(held, host)
-		u.addresses = append(u.addresses, serviceAddress(t.entryService(key, se, host, b)))
+		u.addresses = append(u.addresses, serviceAddress(t.entryService(key, se, host, b, auto[host])))
 	}
+	u.conditions = append(t.withGuard(key, b.conditions), t.entryConditions(key, se, b, taken)...)
 	if len(held) > 0 {
 		u.addresses = append(u.addresses, t.entryWorkloads(se, held)...)
 	}
@@ -49,15 +55,21 @@ const (
 	annotConnect       = "istio.io/connect-strategy"
 )
 
-// entryConditions tell what of an entry does not work as written.
-func (t *Translator) entryConditions(key objects.Key, se *networkingv1.ServiceEntry, b binding) []objects.Condition {
+// entryConditions tell what of an entry does not work as written. taken says which of its hosts are somebody else's.
+func (t *Translator) entryConditions(key objects.Key, se *networkingv1.ServiceEntry, b binding, taken []string) []objects.Condition {
 	out := t.visibilityConditions(key, se)
 	wild := slices.ContainsFunc(se.Spec.Hosts, wildcard)
+	const most = 10
+	why, reason := taken, "HostTaken"
+	if len(why) > most {
+		why = append(why[:most:most], fmt.Sprintf("and %d more", len(taken)-most))
+	}
 	if wild && se.Spec.Resolution != networkingapi.ServiceEntry_DYNAMIC_DNS {
 		wild = false
-		out = append(out, objects.Condition{
-			Type: conditionPublished, Reason: "WildcardHost", Message: "hosts with a wildcard are not published: they need resolution DYNAMIC_DNS",
-		})
+		why, reason = append(why, "hosts with a wildcard are not published: they need resolution DYNAMIC_DNS"), "WildcardHost"
+	}
+	if len(why) > 0 {
+		out = append(out, objects.Condition{Type: conditionPublished, Reason: reason, Message: strings.Join(why, "; ")})
 	}
 	if len(b.gateways) > 0 {
 		return out
@@ -77,12 +89,12 @@ func (t *Translator) entryConditions(key objects.Key, se *networkingv1.ServiceEn
 	return out
 }
 
-func (t *Translator) entryService(key objects.Key, se *networkingv1.ServiceEntry, host string, b binding) *workload.Service {
+func (t *Translator) entryService(key objects.Key, se *networkingv1.ServiceEntry, host string, b binding, auto []netip.Addr) *workload.Service {
 	out := &workload.Service{
 		Name:            se.Name,
 		Namespace:       se.Namespace,
 		Hostname:        host,
-		Addresses:       t.entryAddresses(key, se, host),
+		Addresses:       t.entryAddresses(se, auto),
 		SubjectAltNames: se.Spec.SubjectAltNames,
 		Waypoint:        b.waypoint,
 		Canonical:       t.canonical(host) == key,
@@ -108,7 +120,8 @@ func entryProtocol(p *networkingapi.ServicePort) workload.AppProtocol {
 	return namedProtocol(firstOf(p.Protocol, p.Name), int32(min(p.Number, 65535)))
 }
 
-func (t *Translator) entryAddresses(key objects.Key, se *networkingv1.ServiceEntry, host string) []*workload.NetworkAddress {
+// entryAddresses are those the entry brings, or else the automatic ones.
+func (t *Translator) entryAddresses(se *networkingv1.ServiceEntry, auto []netip.Addr) []*workload.NetworkAddress {
 	var out []*workload.NetworkAddress
 	for _, s := range se.Spec.Addresses {
 		prefix, err := netip.ParsePrefix(s)
@@ -124,10 +137,8 @@ func (t *Translator) entryAddresses(key objects.Key, se *networkingv1.ServiceEnt
 		}
 		out = append(out, na)
 	}
-	if len(se.Spec.Addresses) == 0 {
-		for _, a := range t.autoAddresses(key, se, host) {
-			out = append(out, &workload.NetworkAddress{Network: t.set.Network, Address: a.AsSlice()})
-		}
+	for _, a := range auto { // none beside the entry's own
+		out = append(out, &workload.NetworkAddress{Network: t.set.Network, Address: a.AsSlice()})
 	}
 	return out
 }
@@ -144,7 +155,7 @@ func (t *Translator) entryWorkloads(se *networkingv1.ServiceEntry, held []string
 		out = append(out, workloadAddress(t.entryEndpoint(se, address, ep, hosts)))
 	}
 	for _, ep := range se.Spec.Endpoints {
-		add(ep.Address, ep, held)
+		add(firstOf(ep.Address, ep.Network), ep, held) // one without an address is behind its network's gateway
 	}
 	if len(se.Spec.Endpoints) == 0 && se.Spec.WorkloadSelector == nil && byDNS(se.Spec.Resolution) {
 		for _, host := range held {
@@ -180,40 +191,4 @@ func (t *Translator) entryEndpoint(se *networkingv1.ServiceEntry, address string
 	}
 	t.common(w, ep.Labels)
 	return w
-}
-
-// winner is who holds a host name within a namespace: the Kubernetes Service of that name, or else the oldest ServiceEntry.
-func (t *Translator) winner(namespace, host string) objects.Key {
-	return t.best(host, func(k objects.Key) bool { return k.Namespace == namespace && t.scopeOf(k) != nobody })
-}
-
-// canonical is whom a host name means to other namespaces: the Service of that name, or else the oldest entry that all may see.
-func (t *Translator) canonical(host string) objects.Key {
-	return t.best(host, func(k objects.Key) bool { return t.scopeOf(k) == public })
-}
-
-func (t *Translator) best(host string, admit func(objects.Key) bool) objects.Key {
-	var best objects.Key
-	for key := range t.in.claims[host] {
-		if admit(key) && (best == (objects.Key{}) || t.claimBefore(key, best)) {
-			best = key
-		}
-	}
-	return best
-}
-
-func (t *Translator) claimBefore(a, b objects.Key) bool {
-	if a.Kind != b.Kind {
-		return a.Kind == objects.Service
-	}
-	return t.older(a, b)
-}
-
-// older orders by creation, then by key.
-func (t *Translator) older(a, b objects.Key) bool {
-	x, y := t.in.objs[a].GetCreationTimestamp(), t.in.objs[b].GetCreationTimestamp()
-	if !x.Equal(&y) {
-		return x.Before(&y)
-	}
-	return a.Compare(b) < 0
 }

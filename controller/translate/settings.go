@@ -65,6 +65,7 @@ func (t *Translator) readMesh(o objects.Object) {
 	t.meshErr = nil
 	if cm == nil {
 		t.mesh = Mesh{}
+		t.meshRead = true // there being none is an answer
 		return
 	}
 	m, err := ReadMesh(cm.Data[objects.MeshConfigKey])
@@ -72,10 +73,20 @@ func (t *Translator) readMesh(o objects.Object) {
 		t.meshErr = err
 		return
 	}
+	t.meshRead = true
 	if cm.Data["meshNetworks"] != "" {
 		m.ignored = append(m.ignored, "meshNetworks")
 	}
 	t.mesh = m
+}
+
+// Held says why nothing that was made may be published yet; nil if it may. A MeshConfig that was never valid says neither whose
+// policies hold for the mesh nor who may see what: by the defaults more would be allowed than by what its author means.
+func (t *Translator) Held() error {
+	if t.meshErr == nil || t.meshRead {
+		return nil
+	}
+	return fmt.Errorf("nothing is published before it is valid: %w", t.meshErr)
 }
 
 // effective is what holds now: given, then MeshConfig's, then defaults.
@@ -120,6 +131,9 @@ func (t *Translator) meshConfig(key objects.Key) unit {
 	c.Message = strings.Join(notes, "; ")
 	if t.meshErr != nil {
 		c = objects.Condition{Type: conditionMesh, Reason: "Invalid", Message: "the last good configuration stays in force: " + t.meshErr.Error()}
+		if held := t.Held(); held != nil {
+			c.Message = held.Error()
+		}
 	}
 	return unit{conditions: []objects.Condition{c}}
 }

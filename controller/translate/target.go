@@ -6,6 +6,7 @@ import (
 	securityapi "istio.io/api/security/v1beta1"
 	typeapi "istio.io/api/type/v1beta1"
 	securityv1 "istio.io/client-go/pkg/apis/security/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
@@ -53,16 +54,30 @@ func (t *Translator) targetCondition(key objects.Key, p *securityv1.Authorizatio
 	c := objects.Condition{Type: conditionWaypoint, Reason: reason, Message: "not enforced: " + strings.Join(bad, "; ")}
 	switch len(bad) {
 	case 0:
-		c := objects.Condition{Type: conditionWaypoint, Status: true, Reason: reasonAccepted, Message: "enforced by waypoints"}
-		if !dryRun(p) && p.Spec.Action != securityapi.AuthorizationPolicy_AUDIT {
-			c.Message += "; at workloads, the services' ports are open to those waypoints only"
-		}
-		return c
+		return objects.Condition{Type: conditionWaypoint, Status: true, Reason: reasonAccepted, Message: "enforced by waypoints" + t.guarding(key, p)}
 	case len(refs):
 	default:
 		c.Reason = "PartiallyInvalid"
 	}
 	return c
+}
+
+// guarding says what of an enforced policy holds against those who come past the waypoint, as guardOf decides it.
+func (t *Translator) guarding(key objects.Key, p *securityv1.AuthorizationPolicy) string {
+	if dryRun(p) || p.Spec.Action == securityapi.AuthorizationPolicy_AUDIT {
+		return ""
+	}
+	text := "; at workloads, the services' ports are open to those waypoints only"
+	for _, ref := range targetRefs(p) {
+		target, _ := targetKey(key.Namespace, ref)
+		switch o, ok := t.in.objs[target].(metav1.Object); {
+		case target.Kind == objects.Gateway, target.Kind == objects.GatewayClass:
+			return text + ", but for headless services and what is annotated " + annotAdmit
+		case ok && t.admitsPast(o):
+			text += "; but those of " + clip(target.Name) + " to everybody, by " + annotAdmit
+		}
+	}
+	return text
 }
 
 // targetProblem is the reason why a reference leads to no waypoint; "" if it does.

@@ -48,9 +48,11 @@ type Translator struct {
 	given   Settings // as started
 	mesh    Mesh     // the last good MeshConfig
 	meshErr error    // why the newest one is not in force
-	set     Settings // in force: given, mesh's, defaults
-	in      inputs
-	dirty   set[objects.Key]
+	// meshRead says that mesh is what some MeshConfig said, rather than nothing.
+	meshRead bool
+	set      Settings // in force: given, mesh's, defaults
+	in       inputs
+	dirty    set[objects.Key]
 
 	guards   map[objects.Key]guard           // of services
 	guarded  multi[objects.Key, objects.Key] // services by the waypoints of their guard

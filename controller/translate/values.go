@@ -68,11 +68,14 @@ func (v *values) strings(field string, list []string) []*authz.StringMatch {
 
 // pattern reads Istio's wildcards: a star alone, at the start or at the end.
 func pattern(s string) (*authz.StringMatch, string) {
-	switch {
+	switch inner := strings.TrimPrefix(s, "*"); {
 	case s == "":
 		return nil, "is empty"
 	case s == "*":
 		return presence(), ""
+	case strings.Contains(strings.TrimSuffix(inner, "*"), "*") || inner != s && strings.HasSuffix(inner, "*"):
+		// No name has a star: taken as it is, it would never match, and a DENY or an exclusion have no effect.
+		return nil, fmt.Sprintf("%q has a star elsewhere than once, at its start or end", clip(s))
 	case strings.HasPrefix(s, "*"):
 		return &authz.StringMatch{MatchType: &authz.StringMatch_Suffix{Suffix: s[1:]}}, ""
 	case strings.HasSuffix(s, "*"):
@@ -90,12 +93,13 @@ func prefix(s string) *authz.StringMatch {
 func (v *values) principals(field string, list []string) []*authz.StringMatch {
 	var out []*authz.StringMatch
 	for _, group := range each(v, field, list, func(s string) ([]*authz.StringMatch, string) {
+		s = strings.TrimPrefix(s, "spiffe://")
+		if _, why := pattern(s); why != "" {
+			return nil, why
+		}
 		var all []*authz.StringMatch
-		for _, name := range v.r.t.aliases(strings.TrimPrefix(s, "spiffe://")) {
-			m, why := pattern(name)
-			if why != "" {
-				return nil, why
-			}
+		for _, name := range v.r.t.aliases(s) {
+			m, _ := pattern(name)
 			all = append(all, m)
 		}
 		return all, ""
@@ -126,7 +130,7 @@ func (v *values) domains(field string, list []string) []*authz.StringMatch {
 	var out []*authz.StringMatch
 	for _, group := range each(v, field, list, func(s string) ([]*authz.StringMatch, string) {
 		switch {
-		case s == "" || strings.Contains(s, "/"):
+		case s == "" || strings.Contains(s, "/") || strings.Contains(strings.TrimSuffix(strings.TrimPrefix(s, "*"), "*"), "*"):
 			return nil, "is not a trust domain"
 		case s == "*":
 			return []*authz.StringMatch{presence()}, ""

@@ -67,16 +67,21 @@ func (t *Translator) usable(key objects.Key, from, traffic string) (*gatewayv1.G
 	if why := t.noWaypoint(gw); why != "" {
 		return gw, refusal{reasonNotReady, why}
 	}
-	accepts := t.trafficOf(gw)
 	switch {
 	case t.gatewayAddress(gw) == nil:
 		return gw, refusal{reasonNotReady, "it has no address yet"}
 	case !t.admits(gw, from):
 		return gw, refusal{reasonDenied, "its allowedRoutes do not admit namespace " + from}
-	case accepts != "all" && accepts != traffic:
-		return gw, refusal{reasonTraffic, "it takes traffic for " + clip(accepts) + ", not for " + traffic}
 	}
-	return gw, refusal{}
+	return gw, t.wrongTraffic(gw, traffic)
+}
+
+// wrongTraffic is the refusal of a waypoint that is for other traffic.
+func (t *Translator) wrongTraffic(gw *gatewayv1.Gateway, traffic string) refusal {
+	if accepts := t.trafficOf(gw); accepts != "all" && accepts != traffic {
+		return refusal{reasonTraffic, "it takes traffic for " + clip(accepts) + ", not for " + traffic}
+	}
+	return refusal{}
 }
 
 // admits reads allowedRoutes of the listener that takes the mesh's traffic: by default only the gateway's own namespace may
@@ -168,7 +173,8 @@ func addressOf(network string, ip netip.Addr) *workload.GatewayAddress_Address {
 	return &workload.GatewayAddress_Address{Address: &workload.NetworkAddress{Network: network, Address: ip.Unmap().AsSlice()}}
 }
 
-// unusable is a waypoint that no proxy can resolve: a name below .invalid (RFC 2606), which no service can have.
+// unusable is a waypoint that no proxy can resolve: a name below .invalid (RFC 2606). Only an entry in the gateway's namespace
+// could give it a meaning, and whoever may write that there may make the gateway.
 func unusable(gw objects.Key) *workload.GatewayAddress {
 	return &workload.GatewayAddress{
 		Destination:   hostnameOf(gw.Namespace, gw.Name+"."+gw.Namespace+".waypoint-not-ready.invalid"),

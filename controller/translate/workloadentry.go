@@ -13,10 +13,10 @@ import (
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
 
-// workloadEntry makes the workload of a machine outside Kubernetes.
+// workloadEntry makes the workload of a machine outside Kubernetes. One without an address is behind its network's gateway.
 func (t *Translator) workloadEntry(key objects.Key) unit {
 	we := get[*networkingv1.WorkloadEntry](&t.in, key.Kind, key.Namespace, key.Name)
-	if we.Spec.Address == "" || strings.HasPrefix(we.Spec.Address, "unix:") {
+	if we.Spec.Address == "" && we.Spec.Network == "" || strings.HasPrefix(we.Spec.Address, "unix:") {
 		return unit{}
 	}
 	labels := entryLabels(we)
