@@ -164,9 +164,9 @@ func Run(ctx context.Context, cfg Config) error {
 	residents := newResidents(cfg.NodeAccounts)
 	table := xds.NewTable()
 	ready := newReadiness(missingState, missingServing)
-	ready.why(missingState, base.waiting)
 	xm := xds.NewMetrics(reg)
 	line := newPipeline(cfg, table, residents, m, func() { ready.set(missingState, true) }, xm.Failed)
+	ready.why(missingState, func() []string { return slices.Concat(base.waiting(), line.held()) })
 
 	lis, err := listen(cfg)
 	if err != nil {

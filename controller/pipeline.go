@@ -63,7 +63,7 @@ func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
 	p.residents.apply(b.Changes)
 	p.mu.Lock()
 	statuses := p.translator.Update(b.Changes, p.put)
-	first := b.Synced && !p.synced
+	first := b.Synced && !p.synced && p.translator.Held() == nil
 	maps.Copy(p.unwritten, statuses)
 	p.logMesh(statuses)
 	p.mu.Unlock()
@@ -83,7 +83,7 @@ func (p *pipeline) deliver(ctx context.Context, b source.Batch) {
 	for typ, n := range p.table.Counts() {
 		p.metrics.resources.WithLabelValues(typ).Set(float64(n))
 	}
-	if first || len(statuses) > 0 {
+	if first || p.synced && len(statuses) > 0 {
 		p.wakeWriter()
 	}
 	p.log.Debug("changes published", "changes", len(b.Changes), "addresses", addresses, "policies", policies, "duration", time.Since(start))
@@ -150,6 +150,16 @@ func (p *pipeline) writeStatuses(ctx context.Context, w source.StatusWriter) err
 			p.wakeWriter()
 		}
 	}
+}
+
+// held says, for a person, why the first state is not published although it is here.
+func (p *pipeline) held() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.translator.Held(); err != nil {
+		return []string{err.Error()}
+	}
+	return nil
 }
 
 // settings are those in force.

@@ -23,6 +23,28 @@ func pacedPod(i int, ip string) objects.Change {
 	return objects.Change{Key: objects.Key{Kind: objects.Pod, Namespace: "shop", Name: pod.Name}, Object: objects.Trim(pod)}
 }
 
+// TestHeldUntilMeshConfigIsValid: a first state under a MeshConfig that nobody can read is not published, and /ready says why.
+func TestHeldUntilMeshConfigIsValid(t *testing.T) {
+	table, synced := xds.NewTable(), 0
+	p := newPipeline(Config{}.Defaults(), table, newResidents(nil), testMetrics(), func() { synced++ }, func() { t.Error("failed") })
+	mesh := func(text string) objects.Change {
+		return objects.Change{
+			Key: objects.Key{Kind: objects.ConfigMap, Namespace: "istio-system", Name: objects.MeshConfigName},
+			Object: &corev1.ConfigMap{
+				ObjectMeta: metav1.ObjectMeta{Namespace: "istio-system", Name: objects.MeshConfigName}, Data: map[string]string{objects.MeshConfigKey: text},
+			},
+		}
+	}
+	p.deliver(t.Context(), source.Batch{Changes: []objects.Change{mesh("rootNamespace: ["), pacedPod(1, "10.0.0.1")}, Synced: true})
+	if n := table.Counts()[workload.AddressTypeURL]; n != 0 || synced != 0 || len(p.held()) != 1 {
+		t.Fatalf("%d published, told %d times, held by %q", n, synced, p.held())
+	}
+	p.deliver(t.Context(), source.Batch{Changes: []objects.Change{mesh("rootNamespace: good")}, Synced: true})
+	if n := table.Counts()[workload.AddressTypeURL]; n != 1 || synced != 1 || len(p.held()) != 0 {
+		t.Errorf("%d published, told %d times, held by %q", n, synced, p.held())
+	}
+}
+
 // TestPace: nothing is published before the first state is whole; then a lone change is published at once, and in a burst one
 // publication every pace.
 func TestPace(t *testing.T) {
