@@ -31,18 +31,23 @@ func (o *Outbound) acrossNetworks(ctx context.Context, c *conn, plan *route.Plan
 	}
 	client := hbone.NewClientConn(nc, o.cfg.Pool.Conn)
 	ended := make(chan struct{})
-	run, cancel := context.WithCancel(context.WithoutCancel(ctx)) // ends with the connection: see below
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx)) // ends with the connection
 	go func() {
 		defer close(ended)
 		_ = client.Run(run) // the stream and its record say why it ended
 	}()
-	c.inner = func() {
+	end := func() {
 		cancel()
 		<-ended
 	}
 	h.Network = plan.Source.Network
 	s, _, err := client.Connect(ctx, h)
-	return s, err
+	if err != nil {
+		end()
+		return nil, err
+	}
+	c.inner = end
+	return s, nil
 }
 
 // streamConn is a stream as TLS wants it.
