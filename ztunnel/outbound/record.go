@@ -5,6 +5,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/controller/api/spiffe"
 	"github.com/ambit-mesh/ambit/ztunnel/hbone"
+	"github.com/ambit-mesh/ambit/ztunnel/inpod"
 	"github.com/ambit-mesh/ambit/ztunnel/passthrough"
 	"github.com/ambit-mesh/ambit/ztunnel/route"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
@@ -53,9 +54,9 @@ func (o *Outbound) fail(c *conn, plan *route.Plan, err error) {
 	if errors.As(err, &refused) {
 		outcome.Refused = true
 	}
-	var cut errCut
+	var cut inpod.CutError
 	if errors.As(err, &cut) {
-		outcome.Close = cut.why.String()
+		outcome.Close = cut.Why.String()
 	}
 	c.record.Close(outcome)
 }
@@ -68,7 +69,7 @@ func flagOf(err error) telemetry.Flag {
 		shake    tlsError
 		status   *hbone.StatusError
 		refused  refusedError
-		cut      errCut
+		cut      inpod.CutError
 	)
 	switch {
 	case errors.As(err, &socket):

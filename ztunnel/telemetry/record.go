@@ -10,6 +10,7 @@ const (
 	EventComplete   Event = iota // a connection ended
 	EventFailed                  // it ended before anything was known of it
 	eventOpened                  // it began; logged at debug level
+	eventRehearsed               // what a dry-run policy would have done with it
 	eventSuppressed              // lines were left out; not of a connection
 )
 
@@ -23,7 +24,8 @@ type Record struct {
 	Duration                    time.Duration
 	RequestBytes, ResponseBytes uint64
 
-	suppressed uint64 // lines, of eventSuppressed
+	suppressed        uint64 // lines, of eventSuppressed
+	verdict, enforced string // of eventRehearsed: the dry-run policy's, and the decision's
 }
 
 // message and level are Istio's.
@@ -31,6 +33,8 @@ func (r *Record) message() (message, level string) {
 	switch {
 	case r.Event == eventOpened:
 		return "connection opened", "debug"
+	case r.Event == eventRehearsed:
+		return "dry-run policy", "info"
 	case r.Event == eventSuppressed:
 		return "connection lines suppressed", "warn"
 	case r.Event == EventFailed:
@@ -78,6 +82,8 @@ func (r *Record) fields(w fieldWriter) {
 		w.duration("duration", r.Duration)
 	}
 	w.text("policy", r.Policy.String())
+	w.text("verdict", r.verdict)
+	w.text("enforced", r.enforced)
 	w.text("reason", r.Reason)
 	if r.Snapshot != 0 {
 		w.number("snapshot", r.Snapshot)
