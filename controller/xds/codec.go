@@ -26,8 +26,8 @@ func (r *response) add(frame []byte) {
 }
 
 // Codec is the protobuf codec of gRPC that also takes our responses, without copying the resources, and our requests, without
-// unpacking their lists. The gRPC server that a
-// Server is registered at must be made with grpc.ForceServerCodecV2(xds.Codec()).
+// unpacking or copying their lists. The gRPC server that a Server is registered at must be made with
+// grpc.ForceServerCodecV2(xds.Codec()).
 func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
 
 type codec struct{ encoding.CodecV2 }
@@ -38,7 +38,8 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
-	head := appendString(nil, 1, r.version)
+	head := make([]byte, 0, 8+len(r.version)+len(r.typeURL)+len(r.nonce))
+	head = appendString(head, 1, r.version)
 	head = appendString(head, 4, r.typeURL)
 	head = appendString(head, 5, r.nonce)
 	for _, name := range r.removed {
@@ -48,11 +49,13 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return append(append(out, mem.SliceBuffer(head)), r.frames...), nil
 }
 
-// Unmarshal implements encoding.CodecV2.
+// Unmarshal implements encoding.CodecV2. gRPC takes data back when it returns; a list that is to be read later keeps a reference.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	var err error
 	if r, ok := v.(*request); ok {
-		err = r.decode(data.Materialize())
+		if err = r.decode(data); err == nil && r.held.n > 0 {
+			data.Ref()
+		}
 	} else {
 		err = c.CodecV2.Unmarshal(data, v)
 	}

@@ -1,9 +1,6 @@
 package xds
 
-import (
-	"hash/maphash"
-	"math/bits"
-)
+import "math/bits"
 
 // contents is which names have which versions in a type, in a form in which a client's list of what it holds is compared in
 // one pass over that list: looking up each name would cost cache misses for every resource of every client that reconnects.
@@ -17,21 +14,7 @@ type contents struct {
 	at    map[uint64]uint32 // slot by hash
 }
 
-var seed = maphash.MakeSeed()
-
-// hashPair is the hash of a name that has a version.
-func hashPair(name, version []byte) uint64 {
-	return mix(maphash.Bytes(seed, name), maphash.Bytes(seed, version))
-}
-
-func (e *entry) hash() uint64 {
-	return mix(maphash.String(seed, e.name), maphash.String(seed, e.version))
-}
-
-func mix(a, b uint64) uint64 {
-	hi, lo := bits.Mul64(a^0x9e3779b97f4a7c15, b|1)
-	return hi ^ lo
-}
+func (e *entry) hash() uint64 { return hashPair(e.name, e.version) }
 
 // put gives e a slot.
 func (c *contents) put(e *entry) {
@@ -63,10 +46,10 @@ func (c *contents) drop(e *entry) {
 
 // missing calls lacks with every entry that a client does not hold in its version, and stale with every name of its list that
 // is not there in that version.
-func (c *contents) missing(h holding, lacks func(*entry), stale func(name []byte)) {
+func (c *contents) missing(h *holding, lacks func(*entry), stale func(name []byte)) {
 	held := make([]uint64, (len(c.slots)+63)/64)
-	h.each(func(name, version []byte) {
-		if slot, ok := c.at[hashPair(name, version)]; ok {
+	h.each(func(name, _ []byte, hash uint64) {
+		if slot, ok := c.at[hash]; ok {
 			held[slot/64] |= 1 << (slot % 64)
 		} else {
 			stale(name)

@@ -7,22 +7,34 @@ import (
 	"slices"
 	"testing"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// holdingOf is a list as a client writes it.
-func holdingOf(t testing.TB, versions map[string]string) holding {
-	t.Helper()
+// listOf is a list as a client writes it, in pieces of so many bytes.
+func listOf(versions map[string]string, piece int) mem.BufferSlice {
 	var data []byte
 	for name, version := range versions {
 		e := appendString(appendString(nil, 1, name), 2, version)
 		data = protowire.AppendBytes(protowire.AppendTag(data, 5, protowire.BytesType), e)
 	}
+	return cut(data, piece)
+}
+
+func cut(data []byte, piece int) (out mem.BufferSlice) {
+	for b := range slices.Chunk(data, piece) {
+		out = append(out, mem.SliceBuffer(b))
+	}
+	return out
+}
+
+func holdingOf(t testing.TB, versions map[string]string) *holding {
+	t.Helper()
 	var r request
-	if err := r.decode(data); err != nil {
+	if err := r.decode(listOf(versions, 50)); err != nil {
 		t.Fatal(err)
 	}
-	return r.held
+	return &r.held
 }
 
 // TestContents holds missing against a comparison name by name, and the sum against equality, while resources change.
@@ -84,7 +96,7 @@ func BenchmarkReconnect(b *testing.B) {
 		c.put(e)
 		client[e.name] = e.version
 	}
-	data := holdingOf(b, client).message
+	data := listOf(client, 16<<10)
 	for _, changed := range []bool{false, true} {
 		b.Run(fmt.Sprint("changed=", changed), func(b *testing.B) {
 			for b.Loop() {
@@ -93,7 +105,7 @@ func BenchmarkReconnect(b *testing.B) {
 					b.Fatal(err)
 				}
 				if changed || r.held.sum != c.sum {
-					c.missing(r.held, func(*entry) { b.Fatal("lacks") }, func([]byte) { b.Fatal("stale") })
+					c.missing(&r.held, func(*entry) { b.Fatal("lacks") }, func([]byte) { b.Fatal("stale") })
 				}
 			}
 		})

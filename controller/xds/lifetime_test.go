@@ -167,6 +167,43 @@ func TestSilentClients(t *testing.T) {
 	})
 }
 
+// Streams that wait for their turn count: one node does not fill the queue that the others wait in.
+func TestQueueIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t)
+		publish(t, s.tab, "a=1")
+		for range clientsPerNode {
+			s.connect() // says nothing
+		}
+		synctest.Wait()
+		start := time.Now()
+		if err := end(s.connect()); status.Code(err) != codes.ResourceExhausted || time.Since(start) > 0 {
+			t.Errorf("one more from the node, after %s: %v", time.Since(start), err)
+		}
+	})
+}
+
+// Before the first state is known nothing that clients say is taken in: they would all be waiting with what they hold in memory.
+func TestNothingToTellYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := serve(t)
+		c := s.connect(hello(workload.AddressTypeURL), hello(authz.TypeURL))
+		synctest.Wait()
+		time.Sleep(2 * firstRequest)
+		if n := len(s.srv.Clients()) + len(s.srv.turns); n != 0 {
+			t.Errorf("%d clients or turns before the first state", n)
+		}
+		publish(t, s.tab, "a=1")
+		follow(t, c, "a", "1")
+		waiting := s.connect()
+		synctest.Wait()
+		s.srv.Drain(t.Context(), 0, 0)
+		if err := end(waiting); status.Code(err) != codes.Unavailable {
+			t.Errorf("at the end: %v", err)
+		}
+	})
+}
+
 func TestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(t)

@@ -28,7 +28,6 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ambit-mesh/ambit/controller/api/authz"
@@ -67,7 +66,7 @@ func TestManyAtOnce(t *testing.T) {
 	all = nil
 	srv := New(Config{Table: tab, Auth: auth.Calls{Tokens: anyNode{}}, Log: slog.New(slog.DiscardHandler), Metrics: NewMetrics(prometheus.NewRegistry())})
 	gs := grpc.NewServer(grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{selfSigned(t)}})), grpc.ForceServerCodecV2(Codec()),
-		grpc.MaxRecvMsgSize(64<<20), grpc.StaticStreamWindowSize(64<<10), grpc.StaticConnWindowSize(64<<10))
+		grpc.MaxRecvMsgSize(64<<20), grpc.StaticStreamWindowSize(64<<10), grpc.StaticConnWindowSize(1<<20), grpc.ReadBufferSize(0))
 	discovery.RegisterAggregatedDiscoveryServiceServer(gs, srv)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -172,13 +171,14 @@ func runFleet(t *testing.T, spec string) {
 }
 
 func countResources(b []byte) (n int) {
-	_ = fields(b, func(num protowire.Number, _ []byte) error {
-		if num == 2 {
+	for in := (fields{piece: b}); ; {
+		switch num, _, err := in.next(); {
+		case err != nil || num == 0:
+			return n
+		case num == 2:
 			n++
 		}
-		return nil
-	})
-	return n
+	}
 }
 
 // open is one client, from nothing to both types answered.

@@ -23,6 +23,7 @@ type Metrics struct {
 	sendTime    prometheus.Histogram
 	ended       *prometheus.CounterVec
 	refused     *prometheus.CounterVec
+	byType      map[string]ofType // by type URL
 }
 
 // NewMetrics makes and registers them.
@@ -77,6 +78,13 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "ambit_controller_xds_refused_total", Help: "Streams refused, by reason. The log says who and why.",
 		}, []string{"reason"}),
 	}
+	m.byType = map[string]ofType{}
+	for _, url := range types {
+		typ := shortType(url)
+		m.byType[url] = ofType{
+			m.pushes.WithLabelValues(typ), m.resources.WithLabelValues(typ, "set"), m.resources.WithLabelValues(typ, "removed"), m.bytes.WithLabelValues(typ),
+		}
+	}
 	reg.MustRegister(m.clients, m.versions, m.pushes, m.resources, m.bytes, m.convergence, m.rejects, m.rejected, m.expired, m.timeouts, m.internal,
 		m.pushTime, m.sendTime, m.ended, m.refused)
 	return m
@@ -108,12 +116,18 @@ func versionLabel(now map[string]int, version string) string {
 // Failed counts a resource that could not be published.
 func (m *Metrics) Failed() { m.internal.Inc() }
 
+// ofType is what is counted for every response, looked up once.
+type ofType struct {
+	pushes, set, removed prometheus.Counter
+	bytes                prometheus.Observer
+}
+
 func (m *Metrics) sent(r *response) {
-	typ := shortType(r.typeURL)
-	m.pushes.WithLabelValues(typ).Inc()
-	m.resources.WithLabelValues(typ, "set").Add(float64(len(r.frames)))
-	m.resources.WithLabelValues(typ, "removed").Add(float64(len(r.removed)))
-	m.bytes.WithLabelValues(typ).Observe(float64(r.size))
+	t := m.byType[r.typeURL]
+	t.pushes.Inc()
+	t.set.Add(float64(len(r.frames)))
+	t.removed.Add(float64(len(r.removed)))
+	t.bytes.Observe(float64(r.size))
 }
 
 // shortType is the label of a type: the last part of its URL. Sessions admit known types only, so the set is bounded.

@@ -14,6 +14,9 @@ import (
 // proxyRole is the type in a node proxy's id.
 const proxyRole = "ztunnel"
 
+// maxNodeName is the longest that Kubernetes gives, in bytes.
+const maxNodeName = 253
+
 // node is what a client says of itself.
 type node struct {
 	id      string // ztunnel~10.0.0.1~ztunnel-x.istio-system~istio-system.svc.cluster.local
@@ -29,7 +32,7 @@ func parseNode(n *core.Node, caller auth.Caller) (node, error) {
 	if n == nil {
 		return node{}, status.Error(codes.InvalidArgument, "first request without a node")
 	}
-	part := strings.Split(n.GetId(), "~")
+	part := strings.SplitN(n.GetId(), "~", 5)
 	if len(part) != 4 || len(n.GetId()) > 1024 {
 		return node{}, status.Errorf(codes.InvalidArgument, "node id %q: want type~ip~pod.namespace~domain", clip(n.GetId()))
 	}
@@ -48,6 +51,9 @@ func parseNode(n *core.Node, caller auth.Caller) (node, error) {
 		return node{}, status.Errorf(codes.PermissionDenied, "node is of service account %q, its token of %q", clip(sa), caller.ServiceAccount)
 	}
 	where := meta("NODE_NAME")
+	if len(where) > maxNodeName {
+		return node{}, status.Errorf(codes.InvalidArgument, "node name of %d bytes", len(where))
+	}
 	if caller.Node != "" {
 		if where != "" && where != caller.Node {
 			return node{}, status.Errorf(codes.PermissionDenied, "node says it is on %q, its token says %q", clip(where), caller.Node)

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -18,11 +18,13 @@ const (
 	maxNames = 200_000
 	// maxHeld bounds what one client may say it holds: ten times the largest cluster this is built for.
 	maxHeld = 500_000
+	// maxNode bounds what a client says of itself, in bytes: unpacked it is a hundred times as much.
+	maxNode = 256 << 10
 )
 
 // request is a DeltaDiscoveryRequest. A client that reconnects lists every resource it holds, a megabyte for 10,000 of them;
-// that list stays as it came and is read in place, because fifty clients that reconnect at once would otherwise cost hundreds
-// of megabytes of maps.
+// that list stays in the buffers it came in and is read in place, because fifty clients that reconnect at once would otherwise
+// cost hundreds of megabytes of maps.
 type request struct {
 	node        *core.Node
 	typeURL     string
@@ -30,83 +32,100 @@ type request struct {
 	unsubscribe []string
 	held        holding
 	nonce       string
-	nack        *rpcstatus.Status // nil unless the client rejects
-	err         error             // over a limit: to be told to the client
-}
-
-// holding is the names and versions a client brought along, in the encoding of the request they came in.
-type holding struct {
-	message []byte
-	n       int
-	sum     uint64 // of the pairs' hashes, as in contents
-}
-
-// each calls f with every name and version. Both are valid only during the call; names come as often as the client wrote them.
-func (h holding) each(f func(name, version []byte)) {
-	if h.n == 0 {
-		return
-	}
-	_ = fields(h.message, func(num protowire.Number, v []byte) error {
-		if num == 5 {
-			name, version, err := heldEntry(v)
-			if err == nil { // decode saw to that
-				f(name, version)
-			}
-		}
-		return nil
-	})
-}
-
-// versions is the same as a map, for clients that hold little.
-func (h holding) versions() map[string]string {
-	out := make(map[string]string, h.n)
-	h.each(func(name, version []byte) { out[string(name)] = string(version) })
-	return out
+	rejects     bool   // what the nonce is of
+	complaint   string // why
+	err         error  // over a limit: to be told to the client
+	nodeSize    int
 }
 
 var errNotUTF8 = errors.New("string that is not UTF-8")
 
-// decode reads a message. It accepts what protobuf's own decoder accepts; r refers to data from then on.
-func (r *request) decode(data []byte) error {
+// decode reads a message. It accepts what protobuf's own decoder accepts. r.held refers to data from then on, the rest does not.
+func (r *request) decode(data mem.BufferSlice) error {
 	*r = request{}
-	return fields(data, func(num protowire.Number, v []byte) error {
-		switch num {
-		case 1:
-			if r.node == nil {
-				r.node = &core.Node{}
-			}
-			return proto.UnmarshalOptions{Merge: true}.Unmarshal(v, r.node)
-		case 2:
-			return text(v, &r.typeURL)
-		case 3:
-			return r.name(v, &r.subscribe)
-		case 4:
-			return r.name(v, &r.unsubscribe)
-		case 5:
-			r.held.message = data
-			if r.held.n++; r.held.n > maxHeld && r.err == nil {
-				r.err = status.Errorf(codes.ResourceExhausted, "more than %d resources said to be held: start without them", maxHeld)
-			}
-			name, version, err := heldEntry(v)
-			r.held.sum += hashPair(name, version)
+	for in := (fields{after: data}); ; {
+		num, v, err := in.next()
+		if err != nil || num == 0 {
 			return err
-		case 6:
-			return text(v, &r.nonce)
-		case 7:
-			if r.nack == nil {
-				r.nack = &rpcstatus.Status{}
-			}
-			return proto.UnmarshalOptions{Merge: true}.Unmarshal(v, r.nack)
 		}
-		return nil
-	})
+		if num == 5 { // first: there may be many
+			err = r.hold(v, data)
+		} else {
+			err = r.field(num, v)
+		}
+		if err != nil {
+			return fmt.Errorf("field %d: %w", num, err)
+		}
+	}
+}
+
+func (r *request) field(num protowire.Number, v []byte) error {
+	switch num {
+	case 1:
+		if r.nodeSize += len(v); r.nodeSize > maxNode {
+			r.limit("a node of more than %d bytes", maxNode)
+			return nil
+		}
+		if r.node == nil {
+			r.node = &core.Node{}
+		}
+		return proto.UnmarshalOptions{Merge: true}.Unmarshal(v, r.node)
+	case 2:
+		for _, url := range types {
+			if string(v) == url {
+				r.typeURL = url // not another copy
+				return nil
+			}
+		}
+		return text(v, &r.typeURL)
+	case 3:
+		return r.name(v, &r.subscribe)
+	case 4:
+		return r.name(v, &r.unsubscribe)
+	case 6:
+		return text(v, &r.nonce)
+	case 7:
+		r.rejects = true
+		return r.status(v)
+	}
+	return nil
+}
+
+// status reads the message of a google.rpc.Status, its field 2. Its presence is a rejection, whatever is in it.
+func (r *request) status(v []byte) error {
+	for in := (fields{piece: v}); ; {
+		num, v, err := in.next()
+		if err != nil || num == 0 {
+			return err
+		}
+		if num == 2 {
+			if err := text(v, &r.complaint); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// limit notes that a limit was passed: the first is told.
+func (r *request) limit(format string, most int) {
+	if r.err == nil {
+		r.err = status.Errorf(codes.ResourceExhausted, format, most)
+	}
+}
+
+func (r *request) hold(entry []byte, data mem.BufferSlice) error {
+	r.held.list = data
+	if r.held.n++; r.held.n > maxHeld {
+		r.limit("more than %d resources said to be held: start without them", maxHeld)
+	}
+	_, _, hash, err := heldEntry(entry)
+	r.held.sum += hash
+	return err
 }
 
 func (r *request) name(v []byte, list *[]string) error {
 	if len(*list) >= maxNames {
-		if r.err == nil {
-			r.err = status.Errorf(codes.ResourceExhausted, "more than %d names in one request", maxNames)
-		}
+		r.limit("more than %d names in one request", maxNames)
 		return nil
 	}
 	var s string
@@ -115,68 +134,6 @@ func (r *request) name(v []byte, list *[]string) error {
 	}
 	*list = append(*list, s)
 	return nil
-}
-
-// fields calls f with every length-delimited field of a message; others are of no concern here.
-func fields(data []byte, f func(protowire.Number, []byte) error) error {
-	for len(data) > 0 {
-		num, typ, n := protowire.ConsumeTag(data)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		data = data[n:]
-		if typ != protowire.BytesType {
-			if n = protowire.ConsumeFieldValue(num, typ, data); n < 0 {
-				return protowire.ParseError(n)
-			}
-			data = data[n:]
-			continue
-		}
-		v, n := protowire.ConsumeBytes(data)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		data = data[n:]
-		if err := f(num, v); err != nil {
-			return fmt.Errorf("field %d: %w", num, err)
-		}
-	}
-	return nil
-}
-
-// heldEntry reads one entry of the map of versions.
-func heldEntry(data []byte) (name, version []byte, err error) {
-	if name, version, ok := shortEntry(data); ok {
-		return name, version, nil
-	}
-	err = fields(data, func(num protowire.Number, v []byte) error {
-		if num > 2 {
-			return nil
-		}
-		if !utf8.Valid(v) {
-			return errNotUTF8
-		}
-		if num == 1 {
-			name = v
-		} else {
-			version = v
-		}
-		return nil
-	})
-	return name, version, err
-}
-
-// shortEntry reads what every encoder writes for names and versions of less than 128 bytes: key, then value.
-func shortEntry(data []byte) (name, version []byte, ok bool) {
-	if len(data) < 4 || data[0] != 1<<3|2 || data[1] >= 0x80 {
-		return nil, nil, false
-	}
-	end := 2 + int(data[1])
-	if len(data) < end+2 || data[end] != 2<<3|2 || data[end+1] >= 0x80 || len(data) != end+2+int(data[end+1]) {
-		return nil, nil, false
-	}
-	name, version = data[2:end], data[end+2:]
-	return name, version, utf8.Valid(name) && utf8.Valid(version)
 }
 
 func text(v []byte, into *string) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -13,6 +14,9 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/ambit-mesh/ambit/controller/auth"
 )
 
 // asRequest takes a message the way the server does: off the wire.
@@ -23,14 +27,14 @@ func asRequest(t testing.TB, m *discovery.DeltaDiscoveryRequest) *request {
 		t.Fatal(err)
 	}
 	r := &request{}
-	if err := r.decode(data); err != nil {
+	if err := r.decode(cut(data, 1+len(data)/2)); err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-// FuzzRequest holds our decoder against protobuf's: what that reads, ours reads the same. Ours does not look into fields that
-// are of no concern here, so it may read more.
+// FuzzRequest holds our decoder against protobuf's: what that reads, ours reads the same, however it is cut into pieces. Ours does
+// not look into fields that are of no concern here, so it may read more.
 func FuzzRequest(f *testing.F) {
 	full := &discovery.DeltaDiscoveryRequest{
 		Node: &core.Node{Id: "ztunnel~10.0.0.1~z.sys~x"}, TypeUrl: "t", ResourceNamesSubscribe: []string{"*", "a"}, ResourceNamesUnsubscribe: []string{"b"},
@@ -52,18 +56,25 @@ func FuzzRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var want discovery.DeltaDiscoveryRequest
 		wantErr := proto.Unmarshal(data, &want)
-		var got request
-		gotErr := got.decode(data)
-		if wantErr != nil {
-			return
-		}
-		if gotErr != nil {
-			t.Fatalf("protobuf reads it, ours says %v", gotErr)
-		}
-		if !proto.Equal(want.Node, got.node) || want.TypeUrl != got.typeURL || want.ResponseNonce != got.nonce || !proto.Equal(want.ErrorDetail, got.nack) ||
-			!slices.Equal(want.ResourceNamesSubscribe, got.subscribe) || !slices.Equal(want.ResourceNamesUnsubscribe, got.unsubscribe) ||
-			!maps.Equal(want.InitialResourceVersions, got.held.versions()) {
-			t.Fatalf("want %v, got %+v", &want, got)
+		var whole request
+		wholeErr := whole.decode(cut(data, max(len(data), 1)))
+		for _, piece := range []int{1, 2, 3, 7, 64, max(len(data), 1)} {
+			var got request
+			gotErr := got.decode(cut(data, piece))
+			if (gotErr == nil) != (wholeErr == nil) || gotErr == nil && (got.held.sum != whole.held.sum || got.held.n != whole.held.n) {
+				t.Fatalf("in pieces of %d: %v, as a whole: %v", piece, gotErr, wholeErr)
+			}
+			if wantErr != nil {
+				continue
+			}
+			if gotErr != nil {
+				t.Fatalf("protobuf reads it, ours says %v", gotErr)
+			}
+			if !proto.Equal(want.Node, got.node) || want.TypeUrl != got.typeURL || want.ResponseNonce != got.nonce || (want.ErrorDetail != nil) != got.rejects || want.ErrorDetail.GetMessage() != got.complaint ||
+				!slices.Equal(want.ResourceNamesSubscribe, got.subscribe) || !slices.Equal(want.ResourceNamesUnsubscribe, got.unsubscribe) ||
+				!maps.Equal(want.InitialResourceVersions, got.held.versions()) {
+				t.Fatalf("want %v, got %+v", &want, got)
+			}
 		}
 	})
 }
@@ -76,15 +87,43 @@ func TestRequestLimits(t *testing.T) {
 		"names": slices.Repeat(name, maxNames+1), "held": slices.Repeat(entry, maxHeld+1),
 	} {
 		var r request
-		if err := r.decode(data); err != nil {
+		if err := r.decode(cut(data, 16<<10)); err != nil {
 			t.Fatal(err)
 		}
 		if grpcstatus.Code(r.err) != codes.ResourceExhausted || len(r.subscribe) > maxNames {
 			t.Errorf("%s: %v", what, r.err)
 		}
 	}
+	// What is unpacked is a multiple of what was sent: a node is bounded, however often it comes, and a rejection's details are left alone.
+	for what, tc := range map[string]struct {
+		field, inner protowire.Number
+		code         codes.Code
+	}{"node": {1, 3, codes.ResourceExhausted}, "details": {7, 3, codes.OK}} {
+		small := protowire.AppendBytes(protowire.AppendTag(nil, tc.inner, protowire.BytesType), nil)
+		one := protowire.AppendBytes(protowire.AppendTag(nil, tc.field, protowire.BytesType), slices.Repeat(small, maxNode/4))
+		var r request
+		if err := r.decode(cut(slices.Repeat(one, 3), 16<<10)); err != nil {
+			t.Fatal(err)
+		}
+		if grpcstatus.Code(r.err) != tc.code || r.rejects != (tc.field == 7) {
+			t.Errorf("%s: %v", what, r.err)
+		}
+		if n := testing.AllocsPerRun(1, func() { _ = r.decode(cut(one, len(one))) }); n > 1000 {
+			t.Errorf("%s: %v allocations", what, n)
+		}
+	}
+	where, err := structpb.NewStruct(map[string]any{"NODE_NAME": strings.Repeat("n", maxNodeName+1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseNode(&core.Node{Id: "ztunnel~10.0.0.1~z.sys~x", Metadata: where}, auth.Caller{Namespace: "sys"}); grpcstatus.Code(err) != codes.InvalidArgument {
+		t.Errorf("an endless node name: %v", err)
+	}
+	if _, err := parseNode(&core.Node{Id: strings.Repeat("~", 64<<20)}, auth.Caller{}); grpcstatus.Code(err) != codes.InvalidArgument {
+		t.Errorf("an endless id: %v", err)
+	}
 	var r request
-	if err := r.decode([]byte{0x12, 1, 0xff}); !errors.Is(err, errNotUTF8) {
+	if err := r.decode(cut([]byte{0x12, 1, 0xff}, 3)); !errors.Is(err, errNotUTF8) {
 		t.Errorf("not UTF-8: %v", err)
 	}
 }

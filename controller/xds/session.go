@@ -95,8 +95,9 @@ func (s *session) request(req *request, now time.Time) (outcome, error) {
 		return subscribed, err
 	}
 	if !known {
-		return subscribed, sub.bring(req.held)
+		return subscribed, sub.bring(&req.held)
 	}
+	req.held.free() // only the first request of a type may bring one along
 	if req.nonce == "" {
 		return subscribed, nil
 	}
@@ -104,8 +105,8 @@ func (s *session) request(req *request, now time.Time) (outcome, error) {
 		return stale, nil
 	}
 	sub.nonce = ""
-	if req.nack != nil {
-		sub.reject(req.nack.GetMessage())
+	if req.rejects {
+		sub.reject(req.complaint)
 		return rejected, nil
 	}
 	sub.acked = sub.sent
@@ -114,12 +115,13 @@ func (s *session) request(req *request, now time.Time) (outcome, error) {
 }
 
 // bring notes what a client holds from an earlier stream. One that asks by name holds what it named before.
-func (sub *subscription) bring(h holding) error {
+func (sub *subscription) bring(h *holding) error {
 	if sub.wildcard {
-		sub.brought = h
+		sub.brought, *h = *h, holding{}
 		return nil
 	}
 	sub.initial = h.versions()
+	h.free()
 	for name := range sub.initial {
 		if err := sub.add(name); err != nil {
 			return err
@@ -233,6 +235,13 @@ func (s *session) turn(t *Table, pol, adr *subscription, now time.Time) (r *resp
 func (s *session) respond(t *Table, sub *subscription, removals bool) *response {
 	k := t.kinds[sub.typeURL]
 	first := !sub.started
+	if !first && len(sub.ask)+len(sub.late) == 0 && (k.newest == nil || k.newest.seq <= min(sub.upserts, sub.removals)) {
+		sub.upserts = t.seq
+		if removals {
+			sub.removals = t.seq
+		}
+		return nil // of the two types usually one has not changed
+	}
 	r := &response{typeURL: sub.typeURL, first: first}
 	switch {
 	case sub.wildcard && first:
@@ -257,7 +266,8 @@ func (s *session) respond(t *Table, sub *subscription, removals bool) *response 
 	if !first && len(r.frames) == 0 && len(r.removed) == 0 {
 		return nil
 	}
-	sub.started, sub.initial, sub.brought = true, nil, holding{}
+	sub.started, sub.initial = true, nil
+	sub.brought.free()
 	return r
 }
 
@@ -278,7 +288,7 @@ func (s *session) everything(k *kind, sub *subscription, r *response) {
 	if sub.brought.n == k.live && sub.brought.sum == k.contents.sum {
 		return // the common end of a reconnect: nothing has changed
 	}
-	k.contents.missing(sub.brought, func(e *entry) { r.add(e.frame) }, func(name []byte) {
+	k.contents.missing(&sub.brought, func(e *entry) { r.add(e.frame) }, func(name []byte) {
 		if e := k.entries[string(name)]; e == nil || e.gone {
 			r.removed = append(r.removed, string(name))
 		}

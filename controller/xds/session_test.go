@@ -377,6 +377,20 @@ func TestForgottenRemovals(t *testing.T) {
 	if got := p.settle(); got != "" {
 		t.Errorf("after reconnecting: %s", got)
 	}
+	// Finding what to forget passes by every live resource: that is not done at each removal.
+	k := tab.kinds[workload.AddressTypeURL]
+	forgot, floor := 0, k.floor
+	for i := range 1000 {
+		name := fmt.Sprint("y", i)
+		publish(t, tab, name)
+		publish(t, tab, "-"+name)
+		if k.floor != floor {
+			forgot, floor = forgot+1, k.floor
+		}
+	}
+	if forgot > 1 {
+		t.Errorf("forgot %d times in 1000 removals", forgot)
+	}
 }
 
 // TestDeltaEqualsFull churns the table while clients of every speed are connected. When they have settled, each holds exactly

@@ -40,6 +40,7 @@ type stream struct {
 	bytes   uint64
 
 	// The stream's goroutine only.
+	stuck    *time.Timer    // ends a send that takes too long; made at the first
 	behind   time.Time      // when the oldest change was published that the client may not have
 	rejected map[string]int // rejected resources by type, as last counted
 }
@@ -52,6 +53,8 @@ func (st *stream) run(gs wireStream, first *request, requests <-chan *request, e
 	if err := st.take(first); err != nil {
 		return err
 	}
+	again := time.NewTimer(0) // one timer for all waits: with many clients a change is garbage enough
+	defer again.Stop()
 	for {
 		changed, _ := st.srv.cfg.Table.watch()
 		wait, err := st.push(gs)
@@ -61,9 +64,8 @@ func (st *stream) run(gs wireStream, first *request, requests <-chan *request, e
 		if !st.session.opening() {
 			started()
 		}
-		var timer <-chan time.Time
-		if wait > 0 {
-			timer = time.After(wait)
+		if again.Stop(); wait > 0 {
+			again.Reset(wait)
 		}
 		select {
 		case req := <-requests:
@@ -78,7 +80,7 @@ func (st *stream) run(gs wireStream, first *request, requests <-chan *request, e
 			if st.behind.IsZero() {
 				st.behind = st.srv.cfg.Table.published()
 			}
-		case <-timer:
+		case <-again.C:
 		}
 	}
 }
@@ -119,7 +121,7 @@ func (st *stream) take(req *request) error {
 		cfg.Metrics.rejects.WithLabelValues(typ).Inc()
 		if left, ok := st.srv.complaints.allow(now); ok {
 			cfg.Log.Warn("xds client rejected resources; it keeps what it had of them", "client", st.node.id, "type", typ,
-				"reason", clip(req.nack.GetMessage()), "not_logged", left)
+				"reason", clip(req.complaint), "not_logged", left)
 		}
 	case stale:
 		cfg.Metrics.expired.Inc()
@@ -172,13 +174,17 @@ const largestResponse = 200 << 20
 func (st *stream) send(gs wireStream, r *response) error {
 	cfg := &st.srv.cfg
 	start := time.Now()
-	stuck := time.AfterFunc(sendWithin, func() {
-		cfg.Metrics.timeouts.Inc()
-		cfg.Log.Warn("xds client does not read; it is disconnected", "client", st.node.id, "caller", st.caller, "limit", sendWithin)
-		st.hangUp()
-	})
+	if st.stuck == nil {
+		st.stuck = time.AfterFunc(sendWithin, func() {
+			cfg.Metrics.timeouts.Inc()
+			cfg.Log.Warn("xds client does not read; it is disconnected", "client", st.node.id, "caller", st.caller, "limit", sendWithin)
+			st.hangUp()
+		})
+	} else {
+		st.stuck.Reset(sendWithin)
+	}
 	err := gs.SendMsg(r)
-	stuck.Stop()
+	st.stuck.Stop()
 	cfg.Metrics.sendTime.Observe(time.Since(start).Seconds())
 	return err
 }

@@ -152,9 +152,14 @@ func (k *kind) unlink(e *entry) {
 	k.byNode.drop(e.node, e)
 }
 
-// forget bounds the memory of removals. Clients that needed a forgotten one have to reconnect.
+// forget bounds the memory of removals. Clients that needed a forgotten one have to reconnect. A share is forgotten at a time: the
+// oldest removal stands behind every live resource that changed before it, and passing by those is not to be paid at each change.
 func (k *kind) forget() {
-	for e := k.oldest; e != nil && k.gone > max(minGone, k.live); {
+	most := max(minGone, k.live)
+	if k.gone <= most {
+		return
+	}
+	for e := k.oldest; e != nil && k.gone > most-most/8; {
 		next := e.newer
 		if e.gone {
 			k.unlink(e)

@@ -24,18 +24,8 @@ import (
 	"github.com/ambit-mesh/ambit/controller/auth"
 )
 
-const (
-	// firstRequest is how long a client may take to say who it is.
-	firstRequest = 10 * time.Second
-	// atOnce is how many clients may be telling what they hold, or be taking their first answers, at the same time; others wait
-	// for their turn. It bounds the memory of a whole cluster that connects at once.
-	atOnce = 8
-	// turnTakes is how long a client's turn lasts at most, so that slow ones do not keep others waiting.
-	turnTakes = 2 * time.Second
-	// maxClients bounds the streams of the server, clientsPerNode those of one account on one node: a proxy, its successor, and
-	// connections that have not been noticed to be dead.
-	maxClients, clientsPerNode = 10_000, 16
-)
+// firstRequest is how long a client may take to say who it is.
+const firstRequest = 10 * time.Second
 
 // Config is what a Server needs.
 type Config struct {
@@ -61,7 +51,8 @@ type Server struct {
 	next     uint64
 	closed   bool // no client is taken any more
 	streams  map[uint64]*stream
-	perNode  map[string]int
+	places   int
+	perNode  map[string]int // places, by account and node
 	versions map[string]int
 }
 
@@ -89,37 +80,62 @@ func (s *Server) DeltaAggregatedResources(gs wireStream) error {
 			return status.Error(codes.PermissionDenied, err.Error())
 		}
 	}
+	if caller.Node != "" { // else it is where its first request says
+		leave, err := s.place(caller, caller.Node)
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
 	done, err := s.turn(gs.Context())
 	if err != nil {
 		return err
 	}
 	defer done()
 	requests, errs := receive(gs)
-	var first *request
-	timer := time.NewTimer(firstRequest)
-	defer timer.Stop()
-	select {
-	case first = <-requests:
-	case err := <-errs:
-		return ended(err)
-	case <-s.leaving:
-		return errShuttingDown
-	case <-timer.C:
-		s.cfg.Metrics.timeouts.Inc()
-		return status.Errorf(codes.DeadlineExceeded, "no request came within %s", firstRequest)
+	first, err := s.first(requests, errs)
+	if first == nil {
+		return err
+	}
+	if first.err != nil {
+		s.refuse("bad_request", caller, first.err)
+		return first.err
 	}
 	node, err := parseNode(first.node, caller)
 	if err != nil {
 		s.refuse("bad_node", caller, err)
 		return err
 	}
+	if caller.Node == "" {
+		leave, err := s.place(caller, node.node)
+		if err != nil {
+			return err
+		}
+		defer leave()
+	}
 	st, err := s.open(gs.Context(), caller, node)
 	if err != nil {
-		s.refuse("too_many_clients", caller, err)
 		return err
 	}
 	defer s.close(st)
 	return st.run(gs, first, requests, errs, done)
+}
+
+// first waits for the first request; nil if the stream ends without one.
+func (s *Server) first(requests <-chan *request, errs <-chan error) (*request, error) {
+	timer := time.NewTimer(firstRequest)
+	defer timer.Stop()
+	select {
+	case first := <-requests:
+		return first, nil
+	case err := <-errs:
+		return nil, ended(err)
+	case <-s.leaving:
+		return nil, errShuttingDown
+	case <-timer.C:
+		s.cfg.Metrics.timeouts.Inc()
+		return nil, status.Errorf(codes.DeadlineExceeded, "no request came within %s", firstRequest)
+	}
 }
 
 func (s *Server) refuse(reason string, caller auth.Caller, err error) {
@@ -127,21 +143,6 @@ func (s *Server) refuse(reason string, caller auth.Caller, err error) {
 	if left, ok := s.complaints.allow(time.Now()); ok {
 		s.cfg.Log.Warn("xds client refused", "caller", caller, "reason", err.Error(), "not_logged", left)
 	}
-}
-
-// turn waits until few enough clients are telling what they hold. done ends the turn; it may be called more than once.
-func (s *Server) turn(ctx context.Context) (done func(), err error) {
-	select {
-	case s.turns <- struct{}{}:
-	case <-s.leaving:
-		return nil, errShuttingDown
-	case <-ctx.Done():
-		return nil, status.FromContextError(ctx.Err()).Err()
-	}
-	var once sync.Once
-	end := func() { once.Do(func() { <-s.turns }) }
-	timer := time.AfterFunc(turnTakes, end)
-	return func() { timer.Stop(); end() }, nil
 }
 
 // receive reads requests in a goroutine of its own, which ends with the stream: RecvMsg fails once the handler has returned.
@@ -181,17 +182,10 @@ var (
 func (s *Server) open(ctx context.Context, caller auth.Caller, n node) (*stream, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key := perNodeKey(caller, n)
-	switch {
-	case s.closed:
+	if s.closed {
 		return nil, errShuttingDown
-	case len(s.streams) >= maxClients:
-		return nil, status.Errorf(codes.ResourceExhausted, "more than %d clients", maxClients)
-	case s.perNode[key] >= clientsPerNode:
-		return nil, status.Errorf(codes.ResourceExhausted, "more than %d clients of %s on node %q", clientsPerNode, caller.Account(), n.node)
 	}
 	s.next++
-	s.perNode[key]++
 	st := &stream{
 		srv: s, id: s.next, caller: caller, node: n, since: time.Now(), leave: make(chan struct{}), session: newSession(n),
 		asks: rate.NewLimiter(asksPerSecond, asksAtOnce), hangUp: s.cfg.HangUp(ctx), rejected: map[string]int{},
@@ -203,16 +197,10 @@ func (s *Server) open(ctx context.Context, caller auth.Caller, n node) (*stream,
 	return st, nil
 }
 
-func perNodeKey(caller auth.Caller, n node) string { return caller.Account() + "@" + n.node }
-
 func (s *Server) close(st *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, st.id)
-	key := perNodeKey(st.caller, st.node)
-	if s.perNode[key]--; s.perNode[key] == 0 {
-		delete(s.perNode, key)
-	}
 	s.cfg.Metrics.connected(s.versions, st.version, -1)
 	s.cfg.Log.Info("xds client left", "client", st.node.id, "caller", st.caller)
 }
