@@ -35,6 +35,9 @@ const (
 	// window is how much of a client's request may be in memory before it is read, in bytes. A request that is being read is
 	// taken whole.
 	window = 64 << 10
+	// connWindow is how much a client may send before it hears that it arrived, in bytes. It is no matter of memory: gRPC gives it
+	// back on arrival, in quarters, and a small one would be a write for every 16 KiB of a request.
+	connWindow = 1 << 20
 	// maxHeaders bounds the headers of a call, in bytes: a token and little else.
 	maxHeaders = 64 << 10
 	// maxStreams bounds the streams of one connection; a node proxy needs one and a few certificate calls.
@@ -84,7 +87,8 @@ func newGRPC(cert *servingCert, m *metrics, xs *xds.Server, cs *ca.Server) *grpc
 		grpc.MaxConcurrentStreams(maxStreams),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.StaticStreamWindowSize(window), // fixed: a window that grows with the link would hold megabytes for each client that reconnects
-		grpc.StaticConnWindowSize(window),
+		grpc.StaticConnWindowSize(connWindow),
+		grpc.ReadBufferSize(0), // TLS has one: another is 32 KiB for each client, and a copy of what it sends
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtLeast, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionAge: connectionAge, MaxConnectionAgeGrace: 10 * time.Second}),
