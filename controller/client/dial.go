@@ -45,6 +45,9 @@ const (
 	connectTimeout = 5 * time.Second
 	pingEvery      = 30 * time.Second
 	pingTimeout    = 10 * time.Second
+	// window is how much of a response may be on its way, in bytes; gRPC lets one that is larger come whole once it is awaited. It
+	// is fixed, because gRPC would else measure the link with a ping and its answer at nearly every change, on every node.
+	window = 1 << 20
 )
 
 // Dial makes a gRPC connection to the control plane, TLS only, with the mesh's credentials. It connects when first used
@@ -77,6 +80,7 @@ func Dial(cfg ConnConfig) (*grpc.ClientConn, error) {
 			MinConnectTimeout: connectTimeout,
 			Backoff:           backoff.Config{BaseDelay: firstPause, Multiplier: 2, Jitter: 0.2, MaxDelay: maxPause},
 		}),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessage), grpc.MaxCallSendMsgSize(MaxMessage)),
 	)

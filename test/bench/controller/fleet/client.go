@@ -23,6 +23,9 @@ import (
 
 const method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
+// window is that of package controller/client: the connections are as a node proxy's are.
+const window = 1 << 20
+
 // client is one node proxy: a connection and a stream of its own, both types as wildcards, every response acknowledged.
 type client struct {
 	fleet *Fleet
@@ -39,6 +42,7 @@ type client struct {
 func (f *Fleet) dial(node string) (*client, error) {
 	creds := credentials.NewTLS(&tls.Config{RootCAs: f.roots, ServerName: f.cfg.ServerName, MinVersion: tls.VersionTLS13})
 	conn, err := grpc.NewClient(f.cfg.Address, grpc.WithTransportCredentials(creds),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{}), grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
 	if err != nil {
 		return nil, err
