@@ -26,6 +26,8 @@ const (
 const (
 	firstPause = 10 * time.Millisecond
 	maxPause   = 15 * time.Second
+	// steady is how long a stream must have lived for the next to come soon. Each stream begins with a list of all that is held.
+	steady = 5 * time.Second
 )
 
 // connectError marks an error of a stream that never came about.
@@ -37,18 +39,14 @@ func (e connectError) Unwrap() error { return e.error }
 type pause struct{ last time.Duration }
 
 // next says why a stream ended and how long to wait for the next. Streams on which the server never said anything count
-// as failures, whatever their error: a server that hangs up at once must not be asked in a tight loop.
-func (b *pause) next(heard bool, err error) (Termination, time.Duration) {
-	why := terminationOf(err)
-	if heard && why != ConnectionError {
+// as failures, whatever their error, and so do those that ended soon after: a server that hangs up, at once or on the first
+// answer, must not be asked in a tight loop.
+func (b *pause) next(heard bool, lived time.Duration, err error) (Termination, time.Duration) {
+	if heard && lived >= steady {
 		b.last = 0
-		if why == Error {
-			b.last = firstPause
-		}
-		return why, firstPause
 	}
 	b.last = min(max(2*b.last, firstPause), maxPause)
-	return why, b.last
+	return terminationOf(err), b.last
 }
 
 func terminationOf(err error) Termination {

@@ -154,12 +154,13 @@ func (c *Client) settle(b Batch) {
 func (c *Client) Run(ctx context.Context) error {
 	var p pause
 	for {
+		began := time.Now()
 		heard, err := c.stream(ctx)
 		c.cfg.Metrics.Connected(false)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		why, wait := p.next(heard, err)
+		why, wait := p.next(heard, time.Since(began), err)
 		wait += time.Duration(c.cfg.Jitter(int64(wait)/4 + 1))
 		c.cfg.Metrics.Terminated(why)
 		level := slog.LevelWarn
@@ -209,7 +210,8 @@ func (c *Client) stream(ctx context.Context) (heard bool, err error) {
 		heard, err = c.serve(ctx, s, responses)
 		return err
 	})
-	return heard, g.Wait()
+	err = g.Wait() // heard is read after it
+	return heard, err
 }
 
 type deltaStream = grpc.BidiStreamingClient[discovery.DeltaDiscoveryRequest, discovery.DeltaDiscoveryResponse]
@@ -267,6 +269,7 @@ func (c *Client) serve(ctx context.Context, s deltaStream, responses <-chan *dis
 		case w := <-c.wants:
 			req, known := c.session.want(w.url, w.name)
 			if known {
+				flush() // it may be in a response that is not visible yet
 				c.settle(Batch{TypeURL: w.url, Removed: []string{w.name}})
 			}
 			if req == nil {

@@ -448,6 +448,46 @@ func TestOnDemandWaits(t *testing.T) {
 	c.mu.Unlock()
 }
 
+// deaf is a stream that takes every request.
+type deaf struct{ deltaStream }
+
+func (deaf) Send(*discovery.DeltaDiscoveryRequest) error { return nil }
+
+// flushes says when something became visible.
+type flushes func()
+
+func (flushes) Handle(Batch) map[string]error { return nil }
+func (f flushes) Flush()                      { f() }
+
+// TestKnownIsVisible: who wants what has arrived but is not visible yet, because more is at hand, waits until it is. Which of the two
+// is looked at first is chance, so this is tried often.
+func TestKnownIsVisible(t *testing.T) {
+	for range 100 {
+		done, visible := make(chan struct{}), false
+		c := New(Config{Node: &core.Node{}, Types: []Type{{URL: urlA, OnDemand: true}}, Log: slog.New(slog.DiscardHandler), Handler: flushes(func() {
+			select {
+			case <-done:
+				if !visible {
+					t.Error("released before anything was visible")
+				}
+			default:
+			}
+			visible = true
+		})})
+		c.session.want(urlA, "x") // by another, before
+		c.waiters[want{urlA, "x"}] = []chan struct{}{done}
+		c.wants <- want{urlA, "x"}
+		responses := make(chan *discovery.DeltaDiscoveryResponse, 2)
+		responses <- response("1", resource("x", "1"))
+		responses <- response("2", resource("y", "1"))
+		close(responses)
+		if _, err := c.serve(t.Context(), deaf{}, responses); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+	}
+}
+
 // TestPausesGrowWhileNobodyAnswers counts attempts in the clock of a bubble: a control plane that is away for an hour is
 // not asked in a tight loop, and is asked often enough.
 func TestPausesGrowWhileNobodyAnswers(t *testing.T) {

@@ -203,7 +203,7 @@ func TestPauses(t *testing.T) {
 	unavailable := status.Error(codes.Unavailable, "no route")
 	var last time.Duration
 	for i := range 20 {
-		why, wait := p.next(false, connectError{unavailable})
+		why, wait := p.next(false, time.Hour, connectError{unavailable})
 		if why != ConnectionError || i > 0 && wait < last || wait > maxPause {
 			t.Fatalf("attempt %d: %s after %s", i, why, wait)
 		}
@@ -214,25 +214,27 @@ func TestPauses(t *testing.T) {
 	}
 	for _, c := range []struct {
 		heard bool
+		lived time.Duration
 		err   error
 		why   Termination
 		wait  time.Duration
 	}{
-		{true, io.EOF, Complete, firstPause},
-		{true, nil, Complete, firstPause},
-		{true, status.Error(codes.Unavailable, "transport is closing"), Reconnect, firstPause},
-		{true, status.Error(codes.Unavailable, "error reading: received prior goaway: code NO_ERROR"), Reconnect, firstPause},
-		{true, status.Error(codes.Canceled, ""), Reconnect, firstPause},
-		{true, unavailable, Error, firstPause},
-		{false, unavailable, Error, 2 * firstPause},
-		{false, io.EOF, Complete, 4 * firstPause},
-		{false, status.Error(codes.Unauthenticated, "no"), Error, 8 * firstPause},
-		{true, io.EOF, Complete, firstPause},
-		{false, io.EOF, Complete, firstPause},
+		{true, steady, io.EOF, Complete, firstPause},
+		{true, steady, nil, Complete, firstPause},
+		{true, steady, status.Error(codes.Unavailable, "transport is closing"), Reconnect, firstPause},
+		{true, steady, status.Error(codes.Unavailable, "error reading: received prior goaway: code NO_ERROR"), Reconnect, firstPause},
+		{true, steady, status.Error(codes.Canceled, ""), Reconnect, firstPause},
+		{true, steady, unavailable, Error, firstPause},
+		{false, steady, unavailable, Error, 2 * firstPause},
+		{false, 0, io.EOF, Complete, 4 * firstPause},
+		{false, 0, status.Error(codes.Unauthenticated, "no"), Error, 8 * firstPause},
+		{true, steady, io.EOF, Complete, firstPause},
+		{true, time.Second, status.Error(codes.Internal, "your answer broke me"), Error, 2 * firstPause},
+		{true, time.Second, io.EOF, Complete, 4 * firstPause},
 	} {
-		why, wait := p.next(c.heard, c.err)
+		why, wait := p.next(c.heard, c.lived, c.err)
 		if why != c.why || wait != c.wait {
-			t.Errorf("%v heard=%v: %s after %s, want %s after %s", c.err, c.heard, why, wait, c.why, c.wait)
+			t.Errorf("%v heard=%v for %s: %s after %s, want %s after %s", c.err, c.heard, c.lived, why, wait, c.why, c.wait)
 		}
 	}
 }
