@@ -21,7 +21,7 @@ ROOT_TESTS := ./bpf/... ./agent/... ./test/netlab/... ./test/demo/...
 MODULES := deploy/images deploy/chart
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build build-lab images chart demo test test-unit test-root test-vm test-controller test-cluster apiserver-up apiserver-down cluster-up cluster-down cluster-status lint fmt generate check fuzz bench bench-controller clean
+.PHONY: help deps build build-lab images chart demo test test-unit test-root test-vm test-controller test-cluster e2e apiserver-up apiserver-down cluster-up cluster-down cluster-status lint fmt generate check fuzz bench bench-controller clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,14 @@ cluster-status: $(CLUSTER) ## what runs in it
 test-cluster: ## clusters come up, work, survive reboots and crashes, and leave nothing (root)
 	@test/deps.sh $(CLUSTER_PACKAGES)
 	cd test/cluster && AMBIT_TEST_REQUIRE=cluster go test -trimpath -count=1 -timeout 40m -v -run 'TestLife|TestCrash' .
+
+e2e: $(CLUSTER) ## the product on a real two-node cluster, checked promise by promise (root; KEEP=1 leaves it running, ONLY=1,2)
+	@test/deps.sh $(PACKAGES) $(CLUSTER_PACKAGES)
+	go build -trimpath -o $(BIN)/ambit-e2e ./test/e2e
+	go build -trimpath -o build/e2e/workload ./test/e2e/workload
+	$(MAKE) -s images IMAGES="--arch $$(go env GOARCH)"
+	$(CLUSTER) image build/e2e/workload docker.io/ambit/e2e:dev build/images/e2e.tar
+	@trap '$(if $(KEEP),,$(CLUSTER) down)' EXIT; $(CLUSTER) up && $(BIN)/ambit-e2e $(if $(ONLY),--only $(ONLY))
 
 $(CLUSTER): $(wildcard test/cluster/manifests/*) $(wildcard test/cluster/*.go) test/cluster/go.mod test/cluster/go.sum
 	@mkdir -p $(BIN)

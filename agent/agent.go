@@ -60,7 +60,7 @@ func run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	kernel, err := datapath.Load(datapath.Config{PinDir: cfg.PinDir, CgroupRoot: cfg.CgroupRoot, Log: cfg.Log})
+	kernel, err := datapath.Load(datapath.Config{PinDir: cfg.PinDir, CgroupRoot: cfg.CgroupRoot, ProcDir: cfg.ProcDir, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func run(ctx context.Context, cfg Config) error {
 func newFleet(cfg *Config, from podSource, k fleetKernel, home netns.ID, registry prometheus.Registerer) *fleet {
 	f := &fleet{
 		source: from, kernel: k, tag: k, log: cfg.Log, metrics: newMetrics(registry),
-		settings: &podnet.Settings{Dir: filepath.Join(cfg.StateDir, "settings"), Ports: enroll.MeshPorts()},
+		settings: &podnet.Settings{Dir: filepath.Join(cfg.StateDir, "settings"), Ports: enroll.MeshPorts(), Sys: cfg.SysctlDir},
 		limiter:  sockets.NewLimiter(sockets.DefaultLimits()),
 		finder:   &finder{dir: cfg.NetnsDir, proc: cfg.ProcDir, home: home, log: cfg.Log},
 		complete: make(chan struct{}), questions: make(chan *question), views: make(chan chan []PodStatus),

@@ -29,6 +29,7 @@ type Config struct {
 	CgroupRoot string // cgroup2, or with a mount of it below; empty: the first cgroup2 mount
 	NetnsDir   string // where runtimes name pods' network namespaces
 	ProcDir    string // the host's /proc
+	SysctlDir  string // where pods' settings are written: a /proc/sys that is not read-only
 
 	HandoffSocket  string // ztunnels connect here
 	ZtunnelUID     int
@@ -66,7 +67,7 @@ type Config struct {
 func Defaults() Config {
 	return Config{
 		NodeTaint: "cni.istio.io/not-ready",
-		PinDir:    "/sys/fs/bpf/ambit/node", StateDir: "/run/ambit/state", NetnsDir: "/run/netns", ProcDir: "/proc",
+		PinDir:    "/sys/fs/bpf/ambit/node", StateDir: "/run/ambit/state", NetnsDir: "/run/netns", ProcDir: "/proc", SysctlDir: "/proc/sys",
 		HandoffSocket: "/run/ambit/handoff/handoff.sock", ZtunnelUID: 1337, Absence: 60 * time.Second, Drain: time.Hour,
 		CNISocket: "/run/ambit/cni.sock", CNITimeout: 25 * time.Second, CNIBinDir: "/opt/cni/bin",
 		SystemNamespace: "ambit-system", ExcludedNamespaces: []string{"kube-system", "ambit-system"},

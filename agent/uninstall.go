@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -53,9 +54,25 @@ func Uninstall(ctx context.Context, cfg Config) error {
 		}
 	}
 	if errors.Join(errs...) == nil {
+		_ = os.Remove(filepath.Dir(cfg.PinDir)) // stays where others have something in it
 		errs = append(errs, os.RemoveAll(filepath.Join(cfg.StateDir, "settings")), os.Remove(filepath.Join(cfg.StateDir, "agent.lock")))
 	}
 	return errors.Join(errs...)
+}
+
+// Uninstalled serves /readyz and /healthz until ctx ends, and does nothing else: a DaemonSet that uninstalls is ready on the
+// nodes where it has.
+func Uninstalled(ctx context.Context, cfg Config) error {
+	cfg.Log.Info("agent uninstalled; nothing of it is left on this node", "node", cfg.Node)
+	if cfg.HTTP == "" {
+		<-ctx.Done()
+		return nil
+	}
+	l, err := listenTCP(ctx, cfg.HTTP)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "uninstalled") }))
 }
 
 // removeDatapath withdraws pod by pod where this build can adopt the pins, and otherwise removes the pins alone.
@@ -63,7 +80,7 @@ func removeDatapath(cfg *Config, find *finder) error {
 	if _, err := os.Stat(cfg.PinDir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	d, err := datapath.Load(datapath.Config{PinDir: cfg.PinDir, CgroupRoot: cfg.CgroupRoot, Log: cfg.Log})
+	d, err := datapath.Load(datapath.Config{PinDir: cfg.PinDir, CgroupRoot: cfg.CgroupRoot, ProcDir: cfg.ProcDir, Log: cfg.Log})
 	if err != nil {
 		cfg.Log.Warn("pins cannot be adopted; removing them as they are", "err", err)
 		return datapath.Clean(cfg.PinDir)
@@ -84,7 +101,7 @@ func removeDatapath(cfg *Config, find *finder) error {
 }
 
 func restoreSettings(cfg *Config, find *finder) error {
-	s := &podnet.Settings{Dir: filepath.Join(cfg.StateDir, "settings"), Ports: enroll.MeshPorts()}
+	s := &podnet.Settings{Dir: filepath.Join(cfg.StateDir, "settings"), Ports: enroll.MeshPorts(), Sys: cfg.SysctlDir}
 	cookies, err := s.Remembered()
 	errs := []error{err}
 	for _, cookie := range cookies {

@@ -63,7 +63,7 @@ type ConnectAmbitKubelet struct {
 	Cgroup uint64
 	Start  uint64
 	Pid    uint32
-	Pad    uint32
+	Pidns  uint32
 }
 
 type ConnectAmbitListener struct {

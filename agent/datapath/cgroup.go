@@ -15,17 +15,22 @@ import (
 // namespace "/" is only the namespace's own subtree, and mountinfo does not tell; the number does.
 const rootInode = 1
 
+// usualMount is where every distribution has control groups, those of version 2 there or in a folder of it.
+const usualMount = "/sys/fs/cgroup/"
+
 // cgroupDir is a folder where a cgroup2 hierarchy, or a part of one, can be seen.
 type cgroupDir struct {
 	path  string
 	inode uint64
+	node  bool // all that this node has of it: its first process sees no more either
 }
 
-func (c cgroupDir) root() bool { return c.inode == rootInode }
+// root: everything on this node is in it or below. A node that is a container itself, as kind's are, has only a part.
+func (c cgroupDir) root() bool { return c.inode == rootInode || c.node }
 
 // findCgroup2 finds the root of the cgroup2 hierarchy: given, or what is mounted below it (beside cgroup v1), or with nothing
-// given the first one mounted. how says which it was.
-func findCgroup2(given string) (path, how string, err error) {
+// given the first one mounted. how says which it was. procfs is the host's /proc.
+func findCgroup2(given, procfs string) (path, how string, err error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return "", "", fmt.Errorf("cgroup2 root: %w", err)
@@ -40,16 +45,44 @@ func findCgroup2(given string) (path, how string, err error) {
 		}
 		mounts = append([]string{given}, mounts...)
 	}
-	var dirs []cgroupDir
+	dirs := cgroup2Dirs("", mounts)
+	whole := nodeRoot(procfs)
+	for i := range dirs {
+		dirs[i].node = whole != 0 && dirs[i].inode == whole
+	}
+	return chooseCgroup2(given, dirs)
+}
+
+// cgroup2Dirs are those of mounts, in a file system whose root is at top, that show a cgroup2 hierarchy. A mount may be hidden by
+// a later one, or be out of reach: only what is seen there counts.
+func cgroup2Dirs(top string, mounts []string) (dirs []cgroupDir) {
 	for _, m := range mounts {
-		// A mount may be hidden by a later one, or be out of reach: only what is seen there counts.
 		var fs unix.Statfs_t
 		var st unix.Stat_t
-		if unix.Statfs(m, &fs) == nil && uint32(fs.Type) == unix.CGROUP2_SUPER_MAGIC && unix.Stat(m, &st) == nil {
+		if unix.Statfs(top+m, &fs) == nil && uint32(fs.Type) == unix.CGROUP2_SUPER_MAGIC && unix.Stat(top+m, &st) == nil {
 			dirs = append(dirs, cgroupDir{path: m, inode: st.Ino})
 		}
 	}
-	return chooseCgroup2(given, dirs)
+	return dirs
+}
+
+// nodeRoot is the inode of the cgroup2 folder that the first process of the host's pid namespace sees: everything on the node
+// descends from it, and cannot leave its cgroup namespace. 0: not to be told, as when that process is in the agent's own
+// container because that has a pid namespace of its own.
+func nodeRoot(procfs string) uint64 {
+	var first, own unix.Stat_t
+	if unix.Stat(filepath.Join(procfs, "1", "ns", "mnt"), &first) != nil || unix.Stat("/proc/self/ns/mnt", &own) != nil || first.Ino == own.Ino {
+		return 0
+	}
+	text, err := os.ReadFile(filepath.Join(procfs, "1", "mountinfo"))
+	if err != nil {
+		return 0
+	}
+	dirs := cgroup2Dirs(filepath.Join(procfs, "1", "root"), cgroup2Mounts(string(text)))
+	if i := slices.IndexFunc(dirs, func(d cgroupDir) bool { return strings.HasPrefix(d.path+"/", usualMount) }); i >= 0 {
+		return dirs[i].inode
+	}
+	return 0
 }
 
 // cgroup2Mounts lists where mountinfo (proc_pid_mountinfo(5)) says that cgroup2 is mounted.
@@ -110,8 +143,9 @@ func rank(given string, d cgroupDir) int {
 }
 
 func notTheRoot(d cgroupDir) error {
-	return fmt.Errorf("%s is not the root of the cgroup2 hierarchy but a part of it (inode %d, the root has %d), as a container in a "+
-		"private cgroup namespace sees it: pods outside of it would not be captured; mount the host's /sys/fs/cgroup into the container", d.path, d.inode, rootInode)
+	return fmt.Errorf("%s is not the root of the cgroup2 hierarchy but a part of it (inode %d, the root has %d, and the node's first process sees another part), "+
+		"as a container in a private cgroup namespace sees it: pods outside of it would not be captured; mount the host's /sys/fs/cgroup into "+
+		"the container, and run it in the host's pid namespace", d.path, d.inode, rootInode)
 }
 
 // unescape undoes mountinfo's octal escapes of blanks and backslashes.

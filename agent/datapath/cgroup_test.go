@@ -9,8 +9,9 @@ import (
 )
 
 func TestChooseCgroup2(t *testing.T) {
-	root := func(path string) cgroupDir { return cgroupDir{path, 1} }
-	part := func(path string) cgroupDir { return cgroupDir{path, 4711} }
+	root := func(path string) cgroupDir { return cgroupDir{path: path, inode: 1} }
+	part := func(path string) cgroupDir { return cgroupDir{path: path, inode: 4711} }
+	node := func(path string) cgroupDir { return cgroupDir{path: path, inode: 4711, node: true} }
 	for name, test := range map[string]struct {
 		given string
 		dirs  []cgroupDir
@@ -29,6 +30,8 @@ func TestChooseCgroup2(t *testing.T) {
 		"private, none given":       {dirs: []cgroupDir{part("/sys/fs/cgroup")}, err: "private cgroup namespace"},
 		"private, given":            {given: "/sys/fs/cgroup", dirs: []cgroupDir{part("/sys/fs/cgroup"), root("/sys/fs/cgroup/x")}, err: "private cgroup namespace"},
 		"private, hybrid":           {given: "/h", dirs: []cgroupDir{part("/h/unified")}, err: "/h/unified is not the root"},
+		"a node in a container":     {given: "/h", dirs: []cgroupDir{part("/sys/fs/cgroup"), node("/h")}, want: "/h"},
+		"such a node, hybrid":       {given: "/h", dirs: []cgroupDir{part("/h/a"), node("/h/unified")}, want: "/h/unified"},
 		"v1 only, none given":       {err: "no cgroup2 hierarchy is mounted"},
 		"v1 only, given":            {given: "/host/cgroup", dirs: []cgroupDir{root("/host/cgroup2")}, err: "neither is /host/cgroup"},
 	} {
@@ -60,11 +63,11 @@ broken
 
 // On this machine: what is found is the root, from the top of the file system as well, and a cgroup below is refused.
 func TestFindCgroup2(t *testing.T) {
-	found, _, err := findCgroup2("")
+	found, _, err := findCgroup2("", "/proc")
 	if err != nil {
 		t.Skip(err)
 	}
-	if got, _, err := findCgroup2(filepath.Dir(found)); err != nil || !strings.HasPrefix(got, filepath.Dir(found)) {
+	if got, _, err := findCgroup2(filepath.Dir(found), "/proc"); err != nil || !strings.HasPrefix(got, filepath.Dir(found)) {
 		t.Errorf("below %s: %q, %v", filepath.Dir(found), got, err)
 	}
 	entries, err := os.ReadDir(found)
@@ -73,20 +76,20 @@ func TestFindCgroup2(t *testing.T) {
 	}
 	for _, e := range entries {
 		if e.IsDir() {
-			if got, _, err := findCgroup2(filepath.Join(found, e.Name())); err == nil || !strings.Contains(err.Error(), "not the root") {
+			if got, _, err := findCgroup2(filepath.Join(found, e.Name()), "/proc"); err == nil || !strings.Contains(err.Error(), "not the root") {
 				t.Errorf("cgroup %s: %q, %v", e.Name(), got, err)
 			}
 			break
 		}
 	}
-	if got, _, err := findCgroup2(t.TempDir()); err == nil {
+	if got, _, err := findCgroup2(t.TempDir(), "/proc"); err == nil {
 		t.Errorf("a folder without cgroup2: %q", got)
 	}
 }
 
 func cgroupRoot(t *testing.T) string {
 	t.Helper()
-	root, _, err := findCgroup2("")
+	root, _, err := findCgroup2("", "/proc")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@
 package datapath
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ const ABI = 1
 type Config struct {
 	PinDir     string // this agent's own directory on a bpffs, such as /sys/fs/bpf/ambit; made if absent
 	CgroupRoot string // the cgroup2 root, or a folder with its mount below; empty: the first one mounted
+	ProcDir    string // the host's /proc; empty: /proc
 	Log        *slog.Logger
 
 	MaxPods       uint32 // enrolled at once; default 4096
@@ -68,7 +70,7 @@ func (c *Config) defaults() error {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	root, how, err := findCgroup2(c.CgroupRoot)
+	root, how, err := findCgroup2(c.CgroupRoot, cmp.Or(c.ProcDir, "/proc"))
 	if err != nil {
 		return err
 	}

@@ -20,16 +20,17 @@ import (
 type Kubelet struct {
 	Netns  uint64 // cookie of the node's network namespace
 	Cgroup uint64 // id of kubelet's cgroup; 0: not compared
-	PID    int    // in the initial pid namespace; 0: not compared
+	PID    int    // in its own pid namespace, which must be the agent's; 0: not compared
+	PIDNS  uint32 // inode of that namespace: not the kernel's first where the node itself is a container
 	Start  uint64 // of the process since boot, in 1/100 s
 }
 
 // SetKubelet names kubelet to the kernel. Probes are refused like other plaintext until it is called.
 func (d *Datapath) SetKubelet(k Kubelet) error {
-	if k != (Kubelet{}) && (k.Netns == 0 || (k.Cgroup == 0 && (k.PID <= 0 || k.Start == 0))) {
+	if k != (Kubelet{}) && (k.Netns == 0 || (k.Cgroup == 0 && (k.PID <= 0 || k.PIDNS == 0 || k.Start == 0))) {
 		return errors.New("kubelet: a namespace, and a cgroup or a process with its start, are needed to tell it from others")
 	}
-	entry := bpf.ConnectAmbitKubelet{Netns: k.Netns, Cgroup: k.Cgroup, Pid: uint32(k.PID), Start: k.Start}
+	entry := bpf.ConnectAmbitKubelet{Netns: k.Netns, Cgroup: k.Cgroup, Pid: uint32(k.PID), Pidns: k.PIDNS, Start: k.Start}
 	if err := d.obj.maps[mapKubelet].Put(uint32(0), entry); err != nil {
 		return fmt.Errorf("kubelet: %w", err)
 	}
@@ -49,6 +50,11 @@ func FindProcess(procfs, cgroupRoot string, pid int) (Kubelet, error) {
 		return Kubelet{}, fmt.Errorf("kubelet's process %d: %w", pid, err)
 	}
 	alone := Kubelet{PID: pid, Start: start}
+	var ns unix.Stat_t
+	if err := unix.Stat(filepath.Join(dir, "ns", "pid"), &ns); err != nil {
+		return Kubelet{}, fmt.Errorf("kubelet's pid namespace: %w", err)
+	}
+	alone.PIDNS = uint32(ns.Ino) // of nsfs, which has 32 bits of them
 	cgroup, err := os.ReadFile(filepath.Join(dir, "cgroup"))
 	if err != nil {
 		return Kubelet{}, fmt.Errorf("kubelet's cgroup: %w", err)

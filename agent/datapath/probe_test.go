@@ -108,7 +108,7 @@ func TestKubeletMustBeIdentified(t *testing.T) {
 	if err := r.d.SetProbePorts(r.client.cookie(), []uint16{8080}); err != nil {
 		t.Fatal(err)
 	}
-	for _, k := range []Kubelet{{Netns: 1}, {PID: 1, Start: 1}, {Netns: 1, PID: 7}} {
+	for _, k := range []Kubelet{{Netns: 1}, {PID: 1, PIDNS: 1, Start: 1}, {Netns: 1, PID: 7}, {Netns: 1, PID: 7, Start: 1}} {
 		if err := r.d.SetKubelet(k); err == nil {
 			t.Errorf("%+v accepted", k)
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/ambit-mesh/ambit/agent/netns"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // namespace makes one with a device that has an address of each family.
@@ -76,7 +77,7 @@ func TestLook(t *testing.T) {
 func current(t *testing.T, h *netns.Handle) Values {
 	t.Helper()
 	var now Values
-	if err := h.Do(func() (err error) { now, _, err = readAll(); return err }); err != nil {
+	if err := h.Do(func() (err error) { now, _, err = readAll("/proc/sys"); return err }); err != nil {
 		t.Fatal(err)
 	}
 	return now
@@ -84,7 +85,7 @@ func current(t *testing.T, h *netns.Handle) Values {
 
 func TestSettingsSurviveTheAgentAndAreGivenBack(t *testing.T) {
 	h, cookie := namespace(t)
-	if err := h.Do(func() error { return writeAll([]Write{{reservedPorts, "9000-9002"}}) }); err != nil {
+	if err := h.Do(func() error { return writeAll("/proc/sys", []Write{{reservedPorts, "9000-9002"}}) }); err != nil {
 		t.Fatal(err)
 	}
 	before := current(t, h)
@@ -126,6 +127,33 @@ func TestEmptyPortsAreGivenBack(t *testing.T) {
 	}
 	if got := current(t, h)[reservedPorts]; got != "" {
 		t.Errorf("reserved ports %q remain", got)
+	}
+}
+
+// In a container /proc/sys is read-only. A mount of the host's shows the settings of the namespace that the thread is in too.
+func TestSettingsThroughAnotherMount(t *testing.T) {
+	h, cookie := namespace(t)
+	sys := t.TempDir()
+	if err := os.Mkdir(filepath.Join(sys, "net"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("/proc/sys/net", filepath.Join(sys, "net"), "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(filepath.Join(sys, "net"), unix.MNT_DETACH)
+	before := current(t, h)
+	s := &Settings{Dir: t.TempDir(), Ports: ports, Sys: sys}
+	if missing, err := s.Apply(h, cookie); err != nil || len(missing) > 0 {
+		t.Fatal(missing, err)
+	}
+	if got := current(t, h); got[twReuse] != "1" || got[reservedPorts] == before[reservedPorts] {
+		t.Errorf("applied: %v", got)
+	}
+	if err := s.Restore(h, cookie); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(before, current(t, h)); d != "" {
+		t.Errorf("given back (-want +got):\n%s", d)
 	}
 }
 

@@ -1,6 +1,7 @@
 package podnet
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 type Settings struct {
 	Dir   string   // survives the agent, not the machine: netns cookies start again at a reboot. /run is right
 	Ports []uint16 // the mesh's own
+	Sys   string   // a /proc/sys that can be written, which a container's own cannot; empty: /proc/sys
 }
 
 // Apply makes a namespace's settings the mesh's. It may be repeated. missing names settings that this kernel does not have.
@@ -27,7 +29,7 @@ func (s *Settings) Apply(h *netns.Handle, cookie uint64) (missing []string, err 
 		return nil, err
 	}
 	err = h.Do(func() error {
-		now, absent, err := readAll()
+		now, absent, err := readAll(s.sys())
 		if err != nil {
 			return err
 		}
@@ -41,7 +43,7 @@ func (s *Settings) Apply(h *netns.Handle, cookie uint64) (missing []string, err 
 				return err
 			}
 		}
-		return writeAll(writes)
+		return writeAll(s.sys(), writes)
 	})
 	return missing, err
 }
@@ -53,7 +55,7 @@ func (s *Settings) Restore(h *netns.Handle, cookie uint64) error {
 		return err
 	}
 	err = h.Do(func() error {
-		now, _, err := readAll()
+		now, _, err := readAll(s.sys())
 		if err != nil {
 			return err
 		}
@@ -61,7 +63,7 @@ func (s *Settings) Restore(h *netns.Handle, cookie uint64) error {
 		if err != nil {
 			return err
 		}
-		return writeAll(writes)
+		return writeAll(s.sys(), writes)
 	})
 	if err != nil {
 		return err
@@ -136,11 +138,13 @@ func (s *Settings) write(cookie uint64, v Values) error {
 	return nil
 }
 
-// readAll and writeAll run inside the namespace: /proc/sys/net shows the calling thread's.
-func readAll() (now Values, missing []string, err error) {
+func (s *Settings) sys() string { return cmp.Or(s.Sys, "/proc/sys") }
+
+// readAll and writeAll run inside the namespace: net, wherever it is mounted, shows the calling thread's.
+func readAll(sys string) (now Values, missing []string, err error) {
 	now = Values{}
 	for _, key := range []string{twReuse, reservedPorts, migrateReq} {
-		text, err := os.ReadFile("/proc/sys/" + key)
+		text, err := os.ReadFile(filepath.Join(sys, key))
 		if errors.Is(err, fs.ErrNotExist) {
 			missing = append(missing, key)
 			continue
@@ -153,10 +157,10 @@ func readAll() (now Values, missing []string, err error) {
 	return now, missing, nil
 }
 
-func writeAll(writes []Write) error {
+func writeAll(sys string, writes []Write) error {
 	for _, w := range writes {
 		// The newline matters: an empty write is ignored, and that is how an empty list of ports is said.
-		if err := os.WriteFile("/proc/sys/"+w.Key, []byte(w.Value+"\n"), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(sys, w.Key), []byte(w.Value+"\n"), 0); err != nil {
 			return fmt.Errorf("setting %s=%s: %w", w.Key, w.Value, err)
 		}
 	}

@@ -185,8 +185,8 @@ struct ambit_kubelet {
 	__u64 netns;
 	__u64 cgroup;
 	__u64 start; /* start of the process since boot, in 1/100 s as in /proc/PID/stat */
-	__u32 pid;   /* in the initial pid namespace */
-	__u32 pad;
+	__u32 pid;   /* in its own pid namespace: the node itself may be a container */
+	__u32 pidns; /* inode of that namespace */
 };
 
 #define AMBIT_SIZE(type, size) _Static_assert(sizeof(struct type) == (size), #type " has another layout: raise AMBIT_ABI")

@@ -34,6 +34,7 @@ type options struct {
 	account   string // the ztunnel's
 	log       logging.Flags
 	remove    bool
+	stay      bool // after uninstall
 }
 
 func command(stdout, stderr io.Writer) *cobra.Command {
@@ -62,12 +63,19 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	flags(cmd, &cfg, &o)
-	cmd.AddCommand(&cobra.Command{
+	uninstall := &cobra.Command{
 		Use:   "uninstall",
 		Short: "Takes everything of this node's agent away: plugin, hooks, pins, settings, annotations; give it the agent's flags",
 		Args:  cobra.NoArgs,
-		RunE:  run(agent.Uninstall),
-	})
+		RunE: run(func(ctx context.Context, cfg agent.Config) error {
+			if err := agent.Uninstall(ctx, cfg); err != nil || !o.stay {
+				return err
+			}
+			return agent.Uninstalled(ctx, cfg)
+		}),
+	}
+	uninstall.Flags().BoolVar(&o.stay, "stay", false, "afterwards stay until SIGTERM and say at /readyz that it is done, as a DaemonSet has to")
+	cmd.AddCommand(uninstall)
 	return cmd
 }
 
@@ -84,6 +92,7 @@ func flags(cmd *cobra.Command, cfg *agent.Config, o *options) {
 	f.StringVar(&cfg.CgroupRoot, "cgroup-root", "", "the host's /sys/fs/cgroup: the root of the cgroup2 hierarchy, or a folder where that is mounted below; empty: the first one mounted")
 	f.StringVar(&cfg.NetnsDir, "netns-dir", cfg.NetnsDir, "where pods' network namespaces have names")
 	f.StringVar(&cfg.ProcDir, "proc-dir", cfg.ProcDir, "the host's /proc")
+	f.StringVar(&cfg.SysctlDir, "sysctl-dir", cfg.SysctlDir, "where settings of pods' namespaces are written: a mount of the host's /proc/sys (net suffices), since a container's own is read-only")
 
 	f.StringVar(&cfg.HandoffSocket, "handoff-socket", cfg.HandoffSocket, "socket that ztunnels connect to; its directory is made, for the ztunnel's uid alone")
 	f.IntVar(&cfg.ZtunnelUID, "ztunnel-uid", cfg.ZtunnelUID, "uid that may connect there")

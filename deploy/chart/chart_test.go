@@ -14,6 +14,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
@@ -134,6 +135,23 @@ func TestRights(t *testing.T) {
 	}
 }
 
+// kubectl apply takes the manifests as they are: what does not name its namespace would go to whichever is the user's.
+func TestEveryObjectNamesItsNamespace(t *testing.T) {
+	for _, o := range objects(t) {
+		switch o.(type) {
+		case *corev1.Namespace, *rbacv1.ClusterRole, *rbacv1.ClusterRoleBinding, *admissionv1.ValidatingWebhookConfiguration:
+			continue
+		}
+		m, err := meta.Accessor(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.GetNamespace() == "" {
+			t.Errorf("%T %s names no namespace", o, m.GetName())
+		}
+	}
+}
+
 func TestNamespaces(t *testing.T) {
 	text, err := render(t, "mesh.rootNamespace=mesh-root")
 	if err != nil {
@@ -172,7 +190,7 @@ func TestValuesMatter(t *testing.T) {
 		"mesh.clusterDomain=cd", "mesh.clusterID=c", "mesh.network=n", "mesh.ranges={10.0.0.0/8}", "mesh.logLevel=debug", "mesh.logFormat=text",
 		"controller.replicas=3", "controller.webhook=false", "controller.cacertsSecret=cacerts", "controller.nodeSelector.a=b", "controller.tolerations[0].operator=Exists",
 		"ztunnel.drainSeconds=9", "ztunnel.certificateTTL=1h", "ztunnel.accessLog=false", "agent.cniConfDir=/a", "agent.cniBinDir=/a",
-		"agent.netnsDir=/a", "agent.excludeNamespaces={a}", "agent.captureDNS=false", "agent.strictCapture=true", "agent.allowForeignHooks=true",
+		"agent.netnsDir=/a", "agent.excludeNamespaces={a}", "agent.captureDNS=false", "agent.kubeletName=k3s-agent", "agent.uninstall=true", "agent.strictCapture=true", "agent.allowForeignHooks=true",
 		"agent.resources.requests.cpu=1", "ztunnel.resources.limits.memory=1", "controller.resources.limits.memory=1",
 	} {
 		got, err := render(t, set)

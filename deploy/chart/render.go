@@ -51,7 +51,8 @@ func Render(c *chart.Chart, r Release, values map[string]any) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	parts := []string{"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: " + r.Namespace}
+	// The agent needs the node's namespaces and folders, which clusters may refuse by default.
+	parts := []string{"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: " + r.Namespace + "\n  labels:\n    pod-security.kubernetes.io/enforce: privileged"}
 	for _, m := range manifests {
 		parts = append(parts, strings.TrimSpace(m.Content))
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	cdx "github.com/CycloneDX/cyclonedx-go"
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -195,5 +196,21 @@ func TestBroken(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), "ambit-*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// An image that is loaded under another name than manifests ask for would be looked for in a registry.
+func TestRuntimeName(t *testing.T) {
+	for hub, want := range map[string]string{
+		"docker.io/ambit": "docker.io/ambit/agent:dev", "ambit": "docker.io/ambit/agent:dev",
+		"registry.example:5000/mesh": "registry.example:5000/mesh/agent:dev",
+	} {
+		tag, err := name.NewTag(hub + "/agent:dev")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := runtimeName(tag); got != want {
+			t.Errorf("hub %s: %s, want %s", hub, got, want)
+		}
 	}
 }

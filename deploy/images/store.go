@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -40,7 +42,7 @@ func archive(m *image, to string) (err error) {
 	if err != nil {
 		return err
 	}
-	names := map[string]string{annotContainerd: m.name.Name(), annotRefName: m.name.TagStr()}
+	names := map[string]string{annotContainerd: runtimeName(m.name), annotRefName: m.name.TagStr()}
 	if err := l.AppendIndex(m.index, layout.WithAnnotations(names)); err != nil {
 		return err
 	}
@@ -63,6 +65,15 @@ func archive(m *image, to string) (err error) {
 		return err
 	}
 	return w.Close()
+}
+
+// runtimeName is the name by which kubelets ask their runtime for an image. The library calls Docker's registry by its host.
+func runtimeName(tag name.Tag) string {
+	full := tag.Name()
+	if rest, docker := strings.CutPrefix(full, name.DefaultRegistry+"/"); docker {
+		return "docker.io/" + rest
+	}
+	return full
 }
 
 func entry(w *tar.Writer, path, name string, d fs.DirEntry) error {

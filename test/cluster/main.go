@@ -41,6 +41,10 @@ func root() *cobra.Command {
 			return err
 		},
 	})
+	cmd.AddCommand(&cobra.Command{
+		Use: "image PROGRAM NAME TARBALL", Short: "make an image of one static program, for load", Args: cobra.ExactArgs(3),
+		RunE: func(_ *cobra.Command, args []string) error { return writeImage(args[2], args[1], args[0]) },
+	})
 	cmd.AddCommand(apiserverCommands(&tree)...)
 	cmd.AddCommand(clusterCommands(&tree)...)
 	cmd.AddCommand(nodeCommands()...)

@@ -34,9 +34,16 @@ func (s NodeSpec) writeConfig() error {
 		files["/etc/kubernetes/"+to] = string(text)
 	}
 	for path, text := range files {
+		if _, err := os.Stat(s.upper(path)); err == nil && strings.HasPrefix(path, "/etc/cni/") {
+			continue // others have changed it since the node was made
+		}
 		if err := errors.Join(os.MkdirAll(filepath.Dir(s.upper(path)), 0o755), os.WriteFile(s.upper(path), []byte(text), 0o600)); err != nil {
 			return err
 		}
+	}
+	// Its process is called as everywhere: others look for it by name.
+	if err := os.Symlink(s.Binary, s.kubelet()); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
 	bin := s.upper("/opt/cni/bin")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
@@ -120,12 +127,14 @@ detectLocal: {interfaceNamePrefix: cni0}
 `, s.Node.Name)
 }
 
+func (s NodeSpec) kubelet() string { return filepath.Join(s.Dir, "kubelet") }
+
 // daemons are the node's programs, in the order in which they start.
 func (s NodeSpec) daemons() [][]string {
 	return [][]string{
 		{"containerd", "--config=/etc/kubernetes/containerd.toml"},
 		{
-			s.Binary, "kubelet", "--config=/etc/kubernetes/kubelet.yaml", "--kubeconfig=/etc/kubernetes/kubelet.kubeconfig",
+			s.kubelet(), "kubelet", "--config=/etc/kubernetes/kubelet.yaml", "--kubeconfig=/etc/kubernetes/kubelet.kubeconfig",
 			"--hostname-override=" + s.Node.Name, "--node-ip=" + strings.Join(s.Node.IPs, ","), "--v=1",
 		},
 		{s.Binary, "kube-proxy", "--config=/etc/kubernetes/kube-proxy.yaml", "--v=1"},
