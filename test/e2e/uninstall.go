@@ -41,14 +41,17 @@ func uninstall() Check {
 			var errs []error
 			for _, node := range nodes {
 				for what, script := range map[string]string{
-					"pins":              `find /sys/fs/bpf -mindepth 1`,
+					"pins":              `find /sys/fs/bpf -mindepth 1 ! -name "*.debug"`, // the kernel's own
 					"CNI configuration": `grep -rl ambit /etc/cni/net.d`,
 					"CNI plugin":        `ls /opt/cni/bin | grep ambit`,
 					"files":             `find /run/ambit -not -type d`,
 				} {
 					out, err := w.onNode(ctx, node, "sh", "-c", script+" || true")
-					if err != nil || strings.TrimSpace(out) != "" {
-						errs = append(errs, fmt.Errorf("%s: %s: %s (%w)", node, what, lastLines(out), err))
+					if err == nil && strings.TrimSpace(out) != "" {
+						err = errors.New(lastLines(out))
+					}
+					if err != nil {
+						errs = append(errs, fmt.Errorf("%s: %s: %w", node, what, err))
 					}
 				}
 			}
