@@ -47,8 +47,10 @@ type Config struct {
 	// Webhook is for an API server's admission reviews, TLS: ":15017"; "" for none.
 	Webhook string
 
-	ServerNames  []string // of the certificate at GRPC
-	NodeAccounts []string // that may ask for other identities, and for configuration
+	// ServerNames are those of the certificate at GRPC and Webhook: by default the Service's in the controller's namespace, and
+	// istiod's in the root namespace.
+	ServerNames  []string
+	NodeAccounts []string // that may ask for other identities, and for configuration: by default the ztunnels of these two
 	DefaultTTL   time.Duration
 	MaxTTL       time.Duration
 	RootOverlap  time.Duration // how long two roots are trusted before and after the new one signs; certificates live no longer
@@ -69,6 +71,10 @@ func (c Config) Defaults() Config {
 	names.RootNamespace, names.TrustDomain = c.Translate.RootNamespace, c.Translate.TrustDomain
 	c.Translate = names
 	c.Kubernetes = c.Kubernetes.defaults()
+	system := defaultNamespace
+	if c.Kubernetes != nil {
+		system = c.Kubernetes.Namespace
+	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
@@ -91,14 +97,15 @@ func (c Config) Defaults() Config {
 		c.RootSettle = time.Hour
 	}
 	if len(c.ServerNames) == 0 {
+		domain := c.Translate.ClusterDomain
 		c.ServerNames = []string{
-			"ambit-controller.ambit-system.svc", "ambit-controller.ambit-system.svc." + c.Translate.ClusterDomain, "ambit-controller.ambit-system",
-			"istiod." + root + ".svc", "istiod." + root + ".svc." + c.Translate.ClusterDomain, "istiod." + root,
+			"ambit-controller." + system + ".svc", "ambit-controller." + system + ".svc." + domain, "ambit-controller." + system,
+			"istiod." + root + ".svc", "istiod." + root + ".svc." + domain, "istiod." + root,
 			"istiod-remote." + root + ".svc", "istio-pilot." + root + ".svc",
 		}
 	}
 	if len(c.NodeAccounts) == 0 {
-		c.NodeAccounts = []string{"ambit-system/ambit-ztunnel", root + "/ztunnel"}
+		c.NodeAccounts = []string{system + "/ambit-ztunnel", root + "/ztunnel"}
 	}
 	return c
 }

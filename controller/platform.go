@@ -19,6 +19,9 @@ import (
 	"github.com/ambit-mesh/ambit/controller/source/folder"
 )
 
+// defaultNamespace is the controller's own.
+const defaultNamespace = "ambit-system"
+
 // Kubernetes says how the controller runs on an API server.
 type Kubernetes struct {
 	Kubeconfig string // "" for the pod's own account
@@ -42,7 +45,7 @@ func (k *Kubernetes) defaults() *Kubernetes {
 	for _, d := range []struct {
 		field *string
 		value string
-	}{{&out.Namespace, "ambit-system"}, {&out.RootSecret, kube.RootSecretName}, {&out.Audience, auth.Audience}} {
+	}{{&out.Namespace, defaultNamespace}, {&out.RootSecret, kube.RootSecretName}, {&out.Audience, auth.Audience}} {
 		if *d.field == "" {
 			*d.field = d.value
 		}
