@@ -21,7 +21,7 @@ const istioVersion = "1.27"
 
 // config turns options into what the ztunnel is told. Both logs go to out.
 func (o *options) config(environ []string, out io.Writer) (ztunnel.Config, error) {
-	var errs []error
+	errs := []error{o.unread}
 	fail := func(err error) {
 		if err != nil {
 			errs = append(errs, err)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -42,6 +44,8 @@ type options struct {
 	Connections         int           `json:"maxConnectionsPerPod"`
 	Handshakes          int           `json:"maxHandshakesPerPod"`
 	RequireUnprivileged bool          `json:"requireUnprivileged"`
+
+	unread error // what in the environment cannot be read
 }
 
 // Defaults where the environment says nothing.
@@ -74,6 +78,9 @@ func defaults(getenv func(string) string) *options {
 		LogFormat: env("plain", "LOG_FORMAT"), LogLevel: env("info", "AMBIT_LOG_LEVEL"), AccessLog: true,
 		DrainTimeout: drainTimeout(getenv("CONNECTION_TERMINATION_DEADLINE"), getenv("TERMINATION_GRACE_PERIOD_SECONDS")),
 		Connections:  50_000, Handshakes: 1024, RequireUnprivileged: true,
+		unread: errors.Join(
+			readable(getenv, "SECRET_TTL", ""), readable(getenv, "CONNECTION_TERMINATION_DEADLINE", ""), readable(getenv, "TERMINATION_GRACE_PERIOD_SECONDS", "s"),
+		),
 	}
 }
 
@@ -117,7 +124,19 @@ func (o *options) register(f *pflag.FlagSet) {
 	f.BoolVar(&o.RequireUnprivileged, "require-unprivileged", o.RequireUnprivileged, "refuse to run as root or with capabilities")
 }
 
-// duration reads a duration of the environment; what cannot be read is reported where it is used.
+// readable is nil if a variable is not set, or is a duration once its unit is added.
+func readable(getenv func(string) string, name, unit string) error {
+	text := getenv(name)
+	if text == "" {
+		return nil
+	}
+	if d, err := time.ParseDuration(text + unit); err != nil || d < 0 {
+		return fmt.Errorf("environment %s: %q is not a time", name, text)
+	}
+	return nil
+}
+
+// duration reads a duration of the environment; what is not one counts as not said, and readable reports it.
 func duration(text string, fallback time.Duration) time.Duration {
 	d, err := time.ParseDuration(text)
 	if err != nil || d <= 0 {

@@ -90,6 +90,19 @@ func TestBadSettingsAreNamed(t *testing.T) {
 	}
 }
 
+func TestBadEnvironmentIsNamed(t *testing.T) {
+	for name, value := range map[string]string{
+		"SECRET_TTL": "1d", "CONNECTION_TERMINATION_DEADLINE": "30", "TERMINATION_GRACE_PERIOD_SECONDS": "soon",
+	} {
+		if _, err := configure(t, map[string]string{name: value}); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s=%s: %v", name, value, err)
+		}
+	}
+	if _, err := configure(t, map[string]string{"TERMINATION_GRACE_PERIOD_SECONDS": "0"}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestDrainTimeout(t *testing.T) {
 	for _, tc := range []struct {
 		explicit, grace string
