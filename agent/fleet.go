@@ -124,7 +124,9 @@ func (f *fleet) run(ctx context.Context) error {
 		case <-f.source.Changed():
 		case <-f.handoff.Changed():
 		case <-full.C:
-			f.recheck()
+			for _, m := range f.members {
+				m.looked = time.Time{}
+			}
 		case <-retry.C:
 		}
 		undone := f.pass(ctx)
@@ -134,14 +136,6 @@ func (f *fleet) run(ctx context.Context) error {
 		}
 		retry.Reset(backoff)
 		backoff = min(2*backoff, lastRetry)
-	}
-}
-
-// recheck lets the next pass compare everything, lest something outside changed it: what is in the namespaces, and what the pods'
-// annotations say, which whoever may write on a pod can take away.
-func (f *fleet) recheck() {
-	for _, m := range f.members {
-		m.looked, m.noted = time.Time{}, "?"
 	}
 }
 

@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"net/netip"
 	"testing"
 
@@ -9,7 +8,6 @@ import (
 	"github.com/ambit-mesh/ambit/agent/datapath"
 	"github.com/ambit-mesh/ambit/agent/enroll"
 	"github.com/ambit-mesh/ambit/agent/pods"
-	"github.com/ambit-mesh/ambit/agent/source"
 )
 
 // A pod of an earlier agent may be let go only when it surely is none of the source's.
@@ -63,36 +61,6 @@ func TestWhatTheCNIPluginIsTold(t *testing.T) {
 		answer, final := new(fleet).judge(&question{Request: cni.Request{Command: c.command}}, c.m)
 		if answer.OK != c.ok || final != c.final || !answer.OK && answer.Reason == "" {
 			t.Errorf("%s: %+v, final %v", name, answer, final)
-		}
-	}
-}
-
-// noteSource remembers what was written on pods.
-type noteSource struct {
-	podSource
-	written []string
-}
-
-func (s *noteSource) Annotate(_ context.Context, _ pods.Key, _ pods.UID, value string) error {
-	s.written = append(s.written, value)
-	return nil
-}
-
-// An annotation that somebody has taken off a pod comes back: the world would think that the pod is not captured.
-func TestAnnotationsAreWrittenAgain(t *testing.T) {
-	m := newMember()
-	m.pod.UID, m.enrolled, m.acked = "u", true, true
-	notes := new(noteSource)
-	f := &fleet{source: notes, members: map[pods.UID]*member{"u": m}}
-	for _, want := range []int{1, 1, 2, 2} { // a pass after the other, and everything anew before the third
-		if want == 2 && len(notes.written) == 1 {
-			f.recheck()
-		}
-		if err := f.annotate(t.Context(), m); err != nil {
-			t.Fatal(err)
-		}
-		if len(notes.written) != want || notes.written[0] != source.Enabled {
-			t.Fatalf("written %q, want %d times", notes.written, want)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/agent/datapath"
 	"github.com/ambit-mesh/ambit/agent/enroll"
+	"github.com/ambit-mesh/ambit/agent/netns/netnstest"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -42,9 +43,7 @@ func procfs(t *testing.T, names map[int]string) string {
 }
 
 func TestKubeletIsIdentifiedOrGetsNothing(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("this test needs root: it makes processes of root's up")
-	}
+	netnstest.NeedRoot(t, "makes processes of root's up")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pid")
 	if err := os.WriteFile(file, []byte("42\n"), 0o644); err != nil {

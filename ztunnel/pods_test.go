@@ -107,13 +107,12 @@ func TestDrain(t *testing.T) {
 	greet(t, quick)
 	greet(t, slow)
 	n := m.nodes[1]
-	n.dp.pods.Drain(time.Now().Add(patience))
+	n.dp.pods.Drain(time.Now().Add(500 * time.Millisecond))
 	exchange(t, quick, "finishing")
 	quick.CloseWrite()
 	if _, err := io.ReadAll(quick); err != nil {
 		t.Errorf("the quick one: %v", err)
 	}
-	n.dp.pods.Drain(time.Now().Add(50 * time.Millisecond))
 	expectReset(t, slow)
 	<-n.dp.pods.Over()
 	n.log.wait(t, line{"direction": "inbound", "close": "eof"})

@@ -4,12 +4,9 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/ambit-mesh/ambit/ztunnel/sockets/socketstest"
 	"github.com/ambit-mesh/ambit/ztunnel/state"
@@ -71,27 +68,6 @@ func TestDenied(t *testing.T) {
 	other := m.nodes[0].pod("shop", "other", nil)
 	c := m.dial(other, dst)
 	greet(t, c)
-}
-
-// A dry-run policy denies nothing; the access log and a metric say what it would do.
-func TestDryRun(t *testing.T) {
-	m, client, _, dst := pair(t)
-	p := deny("no-web", principal("web"))
-	p.DryRun = true
-	m.apply(&state.Update{Policies: []*state.Policy{p}})
-	m.once(client, dst)
-	m.nodes[1].log.wait(t, line{
-		"message": "dry-run policy", "policy": "shop/no-web", "verdict": "deny", "enforced": "allow",
-		"src.identity": "spiffe://cluster.local/ns/shop/sa/web", "direction": "inbound",
-	})
-	want := `
-# HELP ambit_ztunnel_dry_run_total What dry-run policies would have done with connections, by verdict and policy (none: no dry-run policy allows it). Before a policy is enforced, look at what it would deny: the access log names some of them.
-# TYPE ambit_ztunnel_dry_run_total counter
-ambit_ztunnel_dry_run_total{policy="shop/no-web",verdict="deny"} 1
-`
-	if err := testutil.GatherAndCompare(m.nodes[1].reg, strings.NewReader(want), "ambit_ztunnel_dry_run_total"); err != nil {
-		t.Error(err)
-	}
 }
 
 func TestPlaintextDenied(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/agent/api/apitest"
 	"github.com/ambit-mesh/ambit/agent/netns"
+	"github.com/ambit-mesh/ambit/agent/netns/netnstest"
 	"github.com/containernetworking/cni/libcni"
 	"go.uber.org/goleak"
 )
@@ -20,18 +21,6 @@ import (
 const patience = 20 * time.Second
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	const why = "this test needs root: it makes network namespaces and a root-only socket"
-	if strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "root") {
-		t.Fatal(why)
-	}
-	t.Skip(why)
-}
 
 // serve runs an agent's end.
 func serve(t *testing.T, path string, timeout time.Duration, handle Handler) {
@@ -50,7 +39,7 @@ func serve(t *testing.T, path string, timeout time.Duration, handle Handler) {
 
 // The real binary, driven by the library that runtimes use, behind a plugin of another kind.
 func TestThePluginInAChain(t *testing.T) {
-	needRoot(t)
+	h, _ := netnstest.New(t)
 	bin := t.TempDir()
 	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, Type), "github.com/ambit-mesh/ambit/cmd/cni").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -60,11 +49,6 @@ func TestThePluginInAChain(t *testing.T) {
 		`{"cniVersion":"1.0.0","ips":[{"address":"10.1.0.9/24"}]}`+"'\nexit 0\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	h, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { h.Close() })
 	socket := filepath.Join(t.TempDir(), "cni.sock")
 	got := make(chan Request, 10)
 	answers := map[string]Response{
@@ -159,7 +143,7 @@ func hostPath(p string) string { return strings.Replace(p, "self", itoa(os.Getpi
 func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
 
 func TestServerRefusesNonsenseAndLeaksNothing(t *testing.T) {
-	needRoot(t)
+	netnstest.NeedRoot(t, "makes network namespaces and a root-only socket")
 	socket := filepath.Join(t.TempDir(), "cni.sock")
 	serve(t, socket, patience, func(context.Context, Request, *netns.Handle) Response {
 		t.Error("nonsense reached the handler")

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
 	"time"
 
 	"github.com/ambit-mesh/ambit/agent/api"
@@ -75,12 +74,7 @@ func (s *Server) serve(ctx context.Context, raw *net.UnixConn) {
 	// A peer that says nothing must not outlive the server either.
 	stop := context.AfterFunc(ctx, func() { c.wire.Close() })
 	defer stop()
-	s.greet(c)
-	why, err := c.admit()
-	if s.greeted(c) && err != nil {
-		why, err = "crowded_out", errors.New("it had not said who it is when many others came")
-	}
-	if err != nil {
+	if why, err := c.admit(); err != nil {
 		s.cfg.Metrics.refusals.WithLabelValues(why).Inc()
 		if s.lines.allow(why) {
 			s.cfg.Log.Warn("ztunnel refused", "reason", why, "err", err)
@@ -103,7 +97,7 @@ func (s *Server) serve(ctx context.Context, raw *net.UnixConn) {
 	})
 	group.Go(func() error { return c.write(ctx) })
 	group.Go(c.makeSockets)
-	err = group.Wait()
+	err := group.Wait()
 	s.drop(c)
 	if errors.Is(err, io.EOF) {
 		err = nil
@@ -152,30 +146,6 @@ func (c *conn) admit() (why string, err error) {
 		return "protocol", err
 	}
 	return "", nil
-}
-
-// greet notes a connection that is not let in yet. Each holds a descriptor and a buffer, and whoever runs as the ztunnel's user can
-// make any number: the oldest makes room, for an honest one says its hello at once.
-func (s *Server) greet(c *conn) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.greeting) >= maxGreeting {
-		s.greeting[0].wire.Close()
-		s.greeting = slices.Delete(s.greeting, 0, 1)
-	}
-	s.greeting = append(s.greeting, c)
-}
-
-// greeted ends what greet began, and tells whether another one has taken the place.
-func (s *Server) greeted(c *conn) (crowdedOut bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := slices.Index(s.greeting, c)
-	if i < 0 {
-		return true
-	}
-	s.greeting = slices.Delete(s.greeting, i, i+1)
-	return false
 }
 
 // enter counts a connection in. One that the same process had before is closed: it is dead, only not yet noticed.

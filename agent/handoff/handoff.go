@@ -31,7 +31,6 @@ import (
 // Bounds.
 const (
 	maxConns     = 4    // ztunnels at once: an old one, a new one, and room for one that comes back
-	maxGreeting  = 64   // connections that have not said who they are; of more, the oldest makes room
 	maxReturned  = 8192 // pods whose listeners wait to be claimed
 	maxInFlight  = 32   // messages of a connection that wait for their acknowledgement
 	maxRequests  = 64   // socket requests of a connection that wait
@@ -67,10 +66,9 @@ type Server struct {
 	pods     map[pods.UID]*served
 	returned map[pods.UID]*Returned // held by ztunnels of an earlier agent, not yet claimed or discarded
 	conns    map[*conn]bool
-	greeting []*conn // accepted and not let in yet, oldest first
-	gen      uint64  // of pods and connections: counts up from 2, so that 1 can mean "kept, not yet looked at"
-	begun    uint64  // passes of the reconcile loop
-	ended    uint64  // the newest pass that is complete
+	gen      uint64 // of pods and connections: counts up from 2, so that 1 can mean "kept, not yet looked at"
+	begun    uint64 // passes of the reconcile loop
+	ended    uint64 // the newest pass that is complete
 	absent   time.Time
 	said     bool // that waiting connections are being reset
 }

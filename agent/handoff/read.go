@@ -174,7 +174,7 @@ func (c *conn) answer(seq uint64, r *api.SocketRequest) error {
 	return err
 }
 
-// socketsFor makes sockets in pods that are served. One that left gets none: what it has goes on, new connections are its own.
+// socketsFor makes sockets in pods that are served, and in those that left while this ztunnel finishes their connections.
 func (c *conn) socketsFor(uid pods.UID, r *api.SocketRequest) (api.Fds, error) {
 	c.s.mu.Lock()
 	_, ok := c.s.pods[uid]

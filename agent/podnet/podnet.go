@@ -1,6 +1,7 @@
 // Package podnet answers what a pod's network namespace looks like (its addresses and devices) and keeps the few settings
 // there that the mesh wants, giving the old ones back when the pod leaves. It installs no rule, route or device, and it
-// decides nothing about pods: the agent's reconcile loop calls it. It is the only importer of netlink.
+// decides nothing about pods: the agent's reconcile loop calls it. Nobody else asks netlink about addresses and devices;
+// agent/datapath attaches to devices with it.
 //
 // What to write is decided by pure functions (plan.go, ports.go); Settings.Apply and Settings.Restore do it. Calls for
 // different namespaces may run at once; for one namespace the caller takes turns.

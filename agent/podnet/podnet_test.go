@@ -4,10 +4,10 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/ambit-mesh/ambit/agent/netns"
+	"github.com/ambit-mesh/ambit/agent/netns/netnstest"
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -16,22 +16,7 @@ import (
 // namespace makes one with a device that has an address of each family.
 func namespace(t *testing.T) (*netns.Handle, uint64) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		const why = "this test needs root: it makes network namespaces"
-		if strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "root") {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
-	h, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { h.Close() })
-	cookie, err := h.Cookie()
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, cookie := netnstest.New(t)
 	if err := h.Do(func() error {
 		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "peer"}); err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 	"github.com/ambit-mesh/ambit/agent/api"
 	"github.com/ambit-mesh/ambit/agent/api/apitest"
 	"github.com/ambit-mesh/ambit/agent/netns"
+	"github.com/ambit-mesh/ambit/agent/netns/netnstest"
 	"github.com/ambit-mesh/ambit/agent/pods"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -54,22 +55,7 @@ var kinds = []api.ListenerKind{
 
 func namespace(t *testing.T) (*netns.Handle, uint64) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		const why = "this test needs root: it makes network namespaces"
-		if strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "root") {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
-	h, err := netns.New()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { h.Close() })
-	cookie, err := h.Cookie()
-	if err != nil {
-		t.Fatal(err)
-	}
+	h, cookie := netnstest.New(t)
 	if err := h.Do(loopbackUp); err != nil {
 		t.Fatal(err)
 	}

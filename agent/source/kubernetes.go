@@ -24,8 +24,8 @@ import (
 	"k8s.io/client-go/tools/record"
 )
 
-// Kubernetes is the API server's source: this node's pods (by field selector) and all namespaces. It needs get, list and
-// watch on both, and patch on pods/status; Untaint and Warn need more.
+// Kubernetes is the API server's source: this node's pods (by field selector) and all namespaces. It needs list and watch on
+// both, and patch on pods/status; Untaint and Warn need more.
 type Kubernetes struct {
 	published
 	client kubernetes.Interface

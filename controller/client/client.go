@@ -2,8 +2,8 @@
 // and hands over batches of resources.
 //
 // It knows no resource type: the Handler decodes. It keeps only names and versions, so that after a reconnect the server
-// sends the difference; while there is no connection, what the Handler has stays valid. The node proxy and the waypoint
-// run one Client each. Dial also serves the CA client, which talks to the same server under the same credentials.
+// sends the difference; while there is no connection, what the Handler has stays valid. A node proxy runs one Client. Dial
+// also serves the CA client, which talks to the same server under the same credentials.
 //
 // Run owns all state; Want may be called from any goroutine. session.go is the protocol without I/O.
 package client

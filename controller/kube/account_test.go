@@ -16,6 +16,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/controller/auth"
 	"github.com/ambit-mesh/ambit/controller/ca"
+	"github.com/ambit-mesh/ambit/controller/kube/kubetest"
 )
 
 func (w *world) token(pod string, audience string) string {
@@ -38,7 +39,7 @@ func (w *world) token(pod string, audience string) string {
 // TestToken: a real token bound to a pod is that pod's, asked about once; a token for somebody else or of a pod that is gone is
 // nobody's.
 func TestToken(t *testing.T) {
-	w := newWorld(t, apiserver(t))
+	w := newWorld(t, kubetest.Server(t))
 	w.createPod("z")
 	good := w.token("z", auth.Audience)
 	a := NewAuthenticator(w.source(), auth.Audience)
@@ -92,7 +93,7 @@ func TestToken(t *testing.T) {
 
 // TestSecret: of two that would make the root one is the first, and nobody overwrites what he has not seen.
 func TestSecret(t *testing.T) {
-	w := newWorld(t, apiserver(t))
+	w := newWorld(t, kubetest.Server(t))
 	a, b := NewSecret(w.cluster, w.namespace, RootSecretName), NewSecret(w.cluster, w.namespace, RootSecretName)
 	if data, v, err := a.Load(t.Context()); data != nil || v != "" || err != nil {
 		t.Fatalf("%v %v %v", data, v, err)
@@ -155,7 +156,7 @@ func (b *bundle) set(roots string) {
 // TestRootConfigMaps: the roots get into the namespace, are put back when somebody changes or removes them, and follow when they
 // change; what others keep beside them stays.
 func TestRootConfigMaps(t *testing.T) {
-	w := newWorld(t, apiserver(t))
+	w := newWorld(t, kubetest.Server(t))
 	s := w.source()
 	var got receiver
 	run(t, func(ctx context.Context) error { return s.Run(ctx, got.deliver) })

@@ -9,6 +9,7 @@
 //	Authenticator  auth.Authenticator by TokenReview
 //	Secret         keeps the self-signed root; the interface is package ca's
 //	RootConfigMaps the roots, in every namespace, for those who dial the control plane
+//	WebhookBundles the roots, in the webhook configurations that are labelled for it
 //	Elect          one leader among the replicas, around whatever writes
 //
 // Everything exported is safe for concurrent use. Methods named Run or Lead block until their context ends, and leave no

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,28 +15,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/ambit-mesh/ambit/controller/kube/kubetest"
 	"github.com/ambit-mesh/ambit/controller/objects"
 	"github.com/ambit-mesh/ambit/controller/source"
 )
-
-// apiserver is the real one that make test-controller starts. It is shared: a test keeps to a namespace of its own.
-func apiserver(t *testing.T) *rest.Config {
-	t.Helper()
-	path := os.Getenv("AMBIT_TEST_KUBECONFIG")
-	if path == "" {
-		if strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "apiserver") {
-			t.Fatal("AMBIT_TEST_KUBECONFIG is not set")
-		}
-		t.Skip("needs an API server: make test-controller")
-	}
-	cfg, err := clientcmd.BuildConfigFromFlags("", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cfg
-}
 
 func connect(t *testing.T, cfg *rest.Config) *Cluster {
 	t.Helper()
@@ -60,7 +42,7 @@ type world struct {
 func newWorld(t *testing.T, cfg *rest.Config) *world {
 	t.Helper()
 	w := &world{t: t, cluster: connect(t, cfg), log: slog.New(slog.NewTextHandler(testWriter{t}, nil)), metrics: NewMetrics(prometheus.NewRegistry())}
-	admin := connect(t, apiserver(t))
+	admin := connect(t, kubetest.Server(t))
 	ns, err := admin.reads.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "ambit-kube-"}}, metav1.CreateOptions{})
 	must(t, err)
 	w.namespace = ns.Name

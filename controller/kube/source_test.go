@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 
+	"github.com/ambit-mesh/ambit/controller/kube/kubetest"
 	"github.com/ambit-mesh/ambit/controller/objects"
 	"github.com/ambit-mesh/ambit/controller/source"
 )
@@ -59,7 +60,7 @@ const entrySpec = `"spec":{"hosts":["db.example.com"],"ports":[{"number":5432,"n
 
 // TestSource: what was there comes in one batch, what changes comes alone, and both are the cache's own objects.
 func TestSource(t *testing.T) {
-	w := newWorld(t, apiserver(t))
+	w := newWorld(t, kubetest.Server(t))
 	w.createPod("a")
 	w.create(objects.ServiceEntry, "db", entrySpec)
 	w.create(objects.ConfigMap, "istio", `"data":{"mesh":"trustDomain: x"}`)
@@ -117,7 +118,7 @@ func TestSource(t *testing.T) {
 
 // TestManyChanges: a receiver that is slow gets what gathered meanwhile at once.
 func TestManyChanges(t *testing.T) {
-	w := newWorld(t, apiserver(t))
+	w := newWorld(t, kubetest.Server(t))
 	w.createPod("a")
 	s := w.source()
 	var got receiver
@@ -156,7 +157,7 @@ func TestManyChanges(t *testing.T) {
 
 // TestLateDefinition: a kind that is not installed is named, picked up when it is, and let go with its definition.
 func TestLateDefinition(t *testing.T) {
-	w := newWorld(t, apiserver(t))
+	w := newWorld(t, kubetest.Server(t))
 	group := w.namespace + ".ambit.test"
 	late := custom("Late", group, "lates", func() objects.Object { return &networkingv1.ServiceEntry{} })
 	late.namespace = w.namespace
@@ -193,8 +194,8 @@ func TestLateDefinition(t *testing.T) {
 
 // TestForbidden: a kind that may not be read keeps the first state from being complete, and is named with the reason.
 func TestForbidden(t *testing.T) {
-	w := newWorld(t, apiserver(t))
-	nobody := rest.CopyConfig(apiserver(t))
+	w := newWorld(t, kubetest.Server(t))
+	nobody := rest.CopyConfig(kubetest.Server(t))
 	nobody.Impersonate = rest.ImpersonationConfig{UserName: "ambit-nobody", Groups: []string{"system:authenticated"}}
 	w.cluster = connect(t, nobody)
 	s := w.source()
@@ -211,7 +212,7 @@ func TestForbidden(t *testing.T) {
 
 // TestAway: without the API server the last state stays; when it is back, what happened meanwhile comes, deletions too.
 func TestAway(t *testing.T) {
-	cfg := apiserver(t)
+	cfg := kubetest.Server(t)
 	way, through := newRoad(t, cfg)
 	w := newWorld(t, cfg)
 	w.createPod("stays")
@@ -246,7 +247,7 @@ func TestAway(t *testing.T) {
 
 // TestUnreadableThatWentFromServer: what a real server sends first, however it does, is a complete account of the kind.
 func TestUnreadableThatWentFromServer(t *testing.T) {
-	w := newWorld(t, apiserver(t))
+	w := newWorld(t, kubetest.Server(t))
 	s := w.source()
 	gone := objects.Key{Kind: objects.AuthorizationPolicy, Namespace: w.namespace, Name: "gone"}
 	s.health.unread(gone, errors.New("as it was before the connection was lost"))

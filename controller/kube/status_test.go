@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/ambit-mesh/ambit/controller/kube/kubetest"
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
 
@@ -41,7 +42,7 @@ func (w *world) condition(key objects.Key, typ string) map[string]any {
 // TestStatus: conditions get onto objects of every kind, beside those of others; they are repaired, replaced and removed; a second
 // writer that wants the same writes nothing.
 func TestStatus(t *testing.T) {
-	w := newWorld(t, apiserver(t))
+	w := newWorld(t, kubetest.Server(t))
 	svc, entry := w.key(objects.Service, "cart"), w.key(objects.ServiceEntry, "db")
 	policy, gateway, route := w.key(objects.AuthorizationPolicy, "deny"), w.key(objects.Gateway, "waypoint"), w.key(objects.HTTPRoute, "r")
 	stale := w.key(objects.Service, "stale")
@@ -134,7 +135,7 @@ func TestStatus(t *testing.T) {
 // TestElect: one of two writes. Cut off from the API server it stops before its lease runs out, and the other takes over; a
 // leader that ends gives the lease back.
 func TestElect(t *testing.T) {
-	cfg := apiserver(t)
+	cfg := kubetest.Server(t)
 	way, through := newRoad(t, cfg)
 	w := newWorld(t, cfg)
 	e := Election{Namespace: w.namespace, Name: "writer", Duration: 6 * time.Second, Renew: 3 * time.Second, Retry: 500 * time.Millisecond}

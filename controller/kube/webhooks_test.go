@@ -29,11 +29,10 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/yaml"
 
 	"github.com/ambit-mesh/ambit/controller/kube"
+	"github.com/ambit-mesh/ambit/controller/kube/kubetest"
 	"github.com/ambit-mesh/ambit/controller/validate"
 	"github.com/ambit-mesh/ambit/controller/webhook"
 )
@@ -82,22 +81,6 @@ func (a *authority) rotate(t *testing.T) {
 	a.changed = make(chan struct{})
 }
 
-func apiServer(t *testing.T) *rest.Config {
-	t.Helper()
-	file := os.Getenv("AMBIT_TEST_KUBECONFIG")
-	if file == "" {
-		if strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "apiserver") {
-			t.Fatal("AMBIT_TEST_KUBECONFIG is not set")
-		}
-		t.Skip("needs a kube-apiserver: make test-controller")
-	}
-	cfg, err := clientcmd.BuildConfigFromFlags("", file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cfg
-}
-
 // eventually polls until ask is nil.
 func eventually(t *testing.T, what string, ask func() error) {
 	t.Helper()
@@ -117,7 +100,7 @@ func eventually(t *testing.T, what string, ask func() error) {
 // TestWebhook: a real API server asks the webhook, trusts it through a rotation, refuses with its words, and does as
 // failurePolicy says when nobody answers.
 func TestWebhook(t *testing.T) {
-	cfg := apiServer(t)
+	cfg := kubetest.Server(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	client, dyn := kubernetes.NewForConfigOrDie(cfg), dynamic.NewForConfigOrDie(cfg)

@@ -2,7 +2,7 @@
 // Kubernetes objects.
 //
 // It answers "what is there now, and what changed?" and decides nothing. The root package runs one Source; controller/source/folder
-// watches a folder of manifests, an API server comes with its own package.
+// watches a folder of manifests, controller/kube an API server.
 package source
 
 import (

@@ -30,9 +30,6 @@ type Result struct {
 	TCPReset, StreamReset bool
 }
 
-// TunnelLost says that the relay ended because the connection under the stream broke.
-func (r *Result) TunnelLost() bool { return !r.TCPReset && errors.Is(r.Err, ErrConnLost) }
-
 // Relay copies between a TCP connection and a stream in both directions until both have ended, and closes both. The end of
 // one direction is passed on and leaves the other alone; a reset of either side resets the other. To end it early reset the
 // stream.

@@ -1,6 +1,7 @@
 package inbound
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -108,7 +109,7 @@ func (c *conn) established(up *net.TCPConn) (err error) {
 	c.up = up
 	if c.why != inpod.CauseNone {
 		c.endLocked()
-		return inpod.CutError{Why: c.why}
+		return errCut{c.why}
 	}
 	if c.stream != nil {
 		c.relay, err = hbone.NewRelay(up, c.stream, &c.bytes)
@@ -134,9 +135,16 @@ func (c *conn) lost() {
 	c.endLocked()
 	c.mu.Unlock()
 	if c.record != nil {
-		c.record.Close(telemetry.LostToBug())
+		c.record.Close(telemetry.Outcome{Flag: telemetry.FlagConnect, Err: errBug, Close: "bug"})
 	}
 }
+
+var errBug = errors.New("lost to a bug of the ztunnel; its log has the stack")
+
+// errCut is a connection that was cut while it was set up.
+type errCut struct{ why inpod.Cause }
+
+func (e errCut) Error() string { return "cut while it was set up: " + e.why.String() }
 
 // deniedError is what the log says of a denial.
 type deniedError struct{ d policy.Decision }
@@ -213,16 +221,10 @@ func (c *conn) Rest() bool {
 }
 
 //go:noinline
-func (c *conn) tunnelEnded(r hbone.Result) {
-	if r.TunnelLost() {
-		c.ended(telemetry.TunnelLost(r.Err))
-		return
-	}
-	c.ended(telemetry.Ended(r.Err, !r.TCPReset))
-}
+func (c *conn) tunnelEnded(r hbone.Result) { c.ended(tunnelOutcome(r)) }
 
 //go:noinline
-func (c *conn) plainEnded(r passthrough.Result) { c.ended(telemetry.Ended(r.Err, r.ByClient)) }
+func (c *conn) plainEnded(r passthrough.Result) { c.ended(plainOutcome(r)) }
 
 // ended closes the record.
 func (c *conn) ended(o telemetry.Outcome) {
@@ -231,13 +233,37 @@ func (c *conn) ended(o telemetry.Outcome) {
 	case c.why == inpod.CausePolicy:
 		o = denial(c.decision, c.why.String())
 	case c.why != inpod.CauseNone:
-		o = o.CutFor(c.why.String())
+		o.Err, o.Close = fmt.Errorf("closed by the ztunnel: %s", c.why), c.why.String()
 		fallthrough
 	default:
 		o.Reason, o.Policy, o.Snapshot = c.decision.Reason.String(), c.decision.Policy, c.decision.Version
 	}
 	c.mu.Unlock()
 	c.record.Close(o)
+}
+
+func tunnelOutcome(r hbone.Result) telemetry.Outcome {
+	switch {
+	case r.Err == nil:
+		return telemetry.Outcome{Close: "eof"}
+	case r.TCPReset:
+		return telemetry.Outcome{Close: "reset by server"}
+	case errors.Is(r.Err, hbone.ErrConnLost):
+		return telemetry.Outcome{Flag: telemetry.FlagHTTP2, Err: r.Err, Close: "tunnel lost"}
+	default:
+		return telemetry.Outcome{Close: "reset by client"}
+	}
+}
+
+func plainOutcome(r passthrough.Result) telemetry.Outcome {
+	switch {
+	case r.Err == nil:
+		return telemetry.Outcome{Close: "eof"}
+	case r.ByClient:
+		return telemetry.Outcome{Close: "reset by client"}
+	default:
+		return telemetry.Outcome{Close: "reset by server"}
+	}
 }
 
 // View implements inpod.Connection.

@@ -99,7 +99,7 @@ func (in *Inbound) establish(ctx context.Context, c *conn) (going bool) {
 
 	d := in.authorize(ctx, c) // answers that are only missing are waited for
 	in.recordPlaintext(c, snap, w, d)
-	rehearsed(c, d)
+	in.rehearsed(c, d)
 	if !d.Allowed() {
 		c.deny(d)
 		return false
@@ -161,9 +161,10 @@ func (in *Inbound) authorize(ctx context.Context, c *conn) policy.Decision {
 }
 
 // rehearsed reports what dry-run policies would have done.
-func rehearsed(c *conn, d policy.Decision) {
+func (in *Inbound) rehearsed(c *conn, d policy.Decision) {
 	for _, f := range d.DryRun {
-		c.record.Rehearsed(f.Policy, f.Verdict.String(), d.Verdict.String())
+		in.cfg.Log.Info("dry-run policy", "pod", c.pod.Pod, "src", c.client.String(), "peer", c.peer.String(),
+			"dst", c.target.String(), "policy", f.Policy.String(), "verdict", f.Verdict.String(), "enforced", d.Verdict.String())
 	}
 }
 

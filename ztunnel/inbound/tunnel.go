@@ -113,7 +113,7 @@ func (t *tunnel) establish(ctx context.Context, c *conn, h *hbone.Head) (going b
 
 	d := in.authorize(ctx, c) // answers that are only missing are waited for
 	in.recordTunnel(c, h, &e)
-	rehearsed(c, d)
+	in.rehearsed(c, d)
 	if !d.Allowed() {
 		c.deny(d)
 		return false

@@ -23,12 +23,6 @@ func (c Cause) String() string {
 	return [...]string{"", "policy change", "pod gone", "drain deadline", "ztunnel stopped"}[c]
 }
 
-// CutError is the error of a connection that was cut while it was set up.
-type CutError struct{ Why Cause }
-
-// Error implements error.
-func (e CutError) Error() string { return "cut while it was set up: " + e.Why.String() }
-
 // Connection is a live connection as seen from outside.
 type Connection interface {
 	// Judged is what policy allowed; the zero value for a connection that policy has no say in here.

@@ -11,25 +11,12 @@ import (
 
 	"github.com/ambit-mesh/ambit/ztunnel/shift"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
+	"github.com/ambit-mesh/ambit/ztunnel/sockets/socketstest"
 )
 
 // A handler that panics does not leave its connection open.
 func TestLostToABug(t *testing.T) {
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	peer, err := net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
-	ours, err := l.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ours.Close()
+	_, ours := socketstest.Pair(t)
 	ps := New(Config{Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
 	p := newPod(ps, cart, sockets.Listeners{})
 	p.serve(t.Context(), "plaintext", sockets.Accepted{Conn: ours}, func(context.Context, *Pod, sockets.Accepted) shift.Job { panic("a bug") })

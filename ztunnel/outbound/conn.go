@@ -1,6 +1,8 @@
 package outbound
 
 import (
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"sync"
@@ -69,13 +71,18 @@ func (c *conn) endLocked() {
 	}
 }
 
+// errCut is a connection that was cut while it was set up.
+type errCut struct{ why inpod.Cause }
+
+func (e errCut) Error() string { return "cut while it was set up: " + e.why.String() }
+
 // established says that setting up is over; an error if it was cut meanwhile.
 func (c *conn) established() (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.why != inpod.CauseNone {
 		c.endLocked()
-		return inpod.CutError{Why: c.why}
+		return errCut{c.why}
 	}
 	if c.stream != nil {
 		c.relay, err = hbone.NewRelay(c.app, c.stream, &c.bytes)
@@ -101,9 +108,11 @@ func (c *conn) lost() {
 	c.endLocked()
 	c.mu.Unlock()
 	if c.record != nil {
-		c.record.Close(telemetry.LostToBug())
+		c.record.Close(telemetry.Outcome{Flag: telemetry.FlagConnect, Err: errBug, Close: "bug"})
 	}
 }
+
+var errBug = errors.New("lost to a bug of the ztunnel; its log has the stack")
 
 // Shift implements shift.Job: it copies until both directions have ended, and records how, or until it shall rest. It keeps its
 // frame small.
@@ -129,26 +138,44 @@ func (c *conn) Rest() bool {
 }
 
 //go:noinline
-func (c *conn) tunnelEnded(r hbone.Result) {
-	if r.TunnelLost() {
-		c.ended(telemetry.TunnelLost(r.Err))
-		return
-	}
-	c.ended(telemetry.Ended(r.Err, r.TCPReset))
-}
+func (c *conn) tunnelEnded(r hbone.Result) { c.ended(tunnelOutcome(r)) }
 
 //go:noinline
-func (c *conn) plainEnded(r passthrough.Result) { c.ended(telemetry.Ended(r.Err, r.ByClient)) }
+func (c *conn) plainEnded(r passthrough.Result) { c.ended(plainOutcome(r)) }
 
 // ended closes the record.
 func (c *conn) ended(o telemetry.Outcome) {
 	c.mu.Lock()
 	if c.why != inpod.CauseNone {
-		o = o.CutFor(c.why.String())
+		o.Err, o.Close = fmt.Errorf("closed by the ztunnel: %s", c.why), c.why.String()
 	}
 	o.Reason, o.Snapshot = c.reason.String(), c.version
 	c.mu.Unlock()
 	c.record.Close(o)
+}
+
+func tunnelOutcome(r hbone.Result) telemetry.Outcome {
+	switch {
+	case r.Err == nil:
+		return telemetry.Outcome{Close: "eof"}
+	case r.TCPReset:
+		return telemetry.Outcome{Close: "reset by client"}
+	case errors.Is(r.Err, hbone.ErrConnLost):
+		return telemetry.Outcome{Flag: telemetry.FlagHTTP2, Err: r.Err, Close: "tunnel lost"}
+	default:
+		return telemetry.Outcome{Close: "reset by server"}
+	}
+}
+
+func plainOutcome(r passthrough.Result) telemetry.Outcome {
+	switch {
+	case r.Err == nil:
+		return telemetry.Outcome{Close: "eof"}
+	case r.ByClient:
+		return telemetry.Outcome{Close: "reset by client"}
+	default:
+		return telemetry.Outcome{Close: "reset by server"}
+	}
 }
 
 // View implements inpod.Connection.

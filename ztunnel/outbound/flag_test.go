@@ -40,7 +40,7 @@ func TestFailures(t *testing.T) {
 		{hbone.ErrTimeout, telemetry.FlagHTTP2, true},
 		{hbone.ErrLimit, telemetry.FlagHTTP2, true},
 		{refusedError{route.NoEndpoints}, telemetry.FlagConnect, true},
-		{inpod.CutError{Why: inpod.CausePodGone}, telemetry.FlagConnect, true},
+		{errCut{inpod.CausePodGone}, telemetry.FlagConnect, true},
 		{errors.New("anything else"), telemetry.FlagConnect, true},
 	} {
 		wrapped := fmt.Errorf("in context: %w", tc.err)

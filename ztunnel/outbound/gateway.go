@@ -31,23 +31,18 @@ func (o *Outbound) acrossNetworks(ctx context.Context, c *conn, plan *route.Plan
 	}
 	client := hbone.NewClientConn(nc, o.cfg.Pool.Conn)
 	ended := make(chan struct{})
-	run, cancel := context.WithCancel(context.WithoutCancel(ctx)) // ends with the connection
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx)) // ends with the connection: see below
 	go func() {
 		defer close(ended)
 		_ = client.Run(run) // the stream and its record say why it ended
 	}()
-	end := func() {
+	c.inner = func() {
 		cancel()
 		<-ended
 	}
 	h.Network = plan.Source.Network
 	s, _, err := client.Connect(ctx, h)
-	if err != nil {
-		end()
-		return nil, err
-	}
-	c.inner = end
-	return s, nil
+	return s, err
 }
 
 // streamConn is a stream as TLS wants it.

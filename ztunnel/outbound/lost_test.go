@@ -14,27 +14,14 @@ import (
 	"github.com/ambit-mesh/ambit/ztunnel/inpod"
 	"github.com/ambit-mesh/ambit/ztunnel/shift"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
+	"github.com/ambit-mesh/ambit/ztunnel/sockets/socketstest"
 	"github.com/ambit-mesh/ambit/ztunnel/telemetry"
 )
 
 // A bug while a connection is relayed ends it: nobody may be left with a socket that nothing serves, or bytes go where policy has
 // no say any more.
 func TestLost(t *testing.T) {
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	peer, err := net.DialTCP("tcp", nil, l.Addr().(*net.TCPAddr))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer peer.Close()
-	ours, err := l.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ours.Close()
+	peer, ours := socketstest.Pair(t)
 	reg := prometheus.NewRegistry()
 	pods := inpod.New(inpod.Config{Log: slog.New(slog.DiscardHandler), Metrics: reg})
 	if err := pods.Add(&sockets.Pod{UID: "a"}, sockets.Listeners{}); err != nil {

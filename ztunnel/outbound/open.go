@@ -26,27 +26,15 @@ func (o *Outbound) open(ctx context.Context, c *conn, plan route.Plan) (route.Pl
 		if err == nil || attempt == maxAttempts || ctx.Err() != nil || plan.Destination == nil || !elsewhere(err) {
 			return plan, err
 		}
-		other, found := o.another(c, &plan, &avoid)
-		if !found {
-			return plan, err
+		avoid = append(avoid, plan.Destination.UID)
+		other, _ := o.resolve(c, avoid)
+		if other.Kind == route.Refuse || other.Kind == route.Hold || other.Dial == plan.Dial && other.HostName == plan.HostName {
+			return plan, err // there is no other
 		}
 		o.metrics.retries.Inc()
 		o.cfg.Log.Debug("endpoint cannot be reached, another one is tried", "pod", c.pod.Pod, "dst", plan.Dial.String(), "err", err)
 		plan = other
 	}
-}
-
-// another is a plan that avoids what could not be reached: the next hop, and where that leaves no way (a network that has one
-// gateway only) the endpoint behind it too.
-func (o *Outbound) another(c *conn, failed *route.Plan, avoid *[]string) (other route.Plan, found bool) {
-	for _, uid := range failed.Tried() {
-		*avoid = append(*avoid, uid)
-		other, _ = o.resolve(c, *avoid)
-		if other.Kind != route.Refuse && other.Kind != route.Hold && (other.Dial != failed.Dial || other.HostName != failed.HostName) {
-			return other, true
-		}
-	}
-	return other, false
 }
 
 // elsewhere tells whether another endpoint may do better. A destination that answered, and said no, is not one of those.

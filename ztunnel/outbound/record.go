@@ -5,7 +5,6 @@ import (
 
 	"github.com/ambit-mesh/ambit/controller/api/spiffe"
 	"github.com/ambit-mesh/ambit/ztunnel/hbone"
-	"github.com/ambit-mesh/ambit/ztunnel/inpod"
 	"github.com/ambit-mesh/ambit/ztunnel/passthrough"
 	"github.com/ambit-mesh/ambit/ztunnel/route"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
@@ -54,9 +53,9 @@ func (o *Outbound) fail(c *conn, plan *route.Plan, err error) {
 	if errors.As(err, &refused) {
 		outcome.Refused = true
 	}
-	var cut inpod.CutError
+	var cut errCut
 	if errors.As(err, &cut) {
-		outcome.Close = cut.Why.String()
+		outcome.Close = cut.why.String()
 	}
 	c.record.Close(outcome)
 }
@@ -69,7 +68,7 @@ func flagOf(err error) telemetry.Flag {
 		shake    tlsError
 		status   *hbone.StatusError
 		refused  refusedError
-		cut      inpod.CutError
+		cut      errCut
 	)
 	switch {
 	case errors.As(err, &socket):

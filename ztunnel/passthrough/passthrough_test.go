@@ -13,29 +13,11 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/ambit-mesh/ambit/ztunnel/sockets/socketstest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// pair is a TCP connection, both ends.
-func pair(t testing.TB) (a, b *net.TCPConn) {
-	t.Helper()
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	a, err = net.DialTCP("tcp4", nil, l.Addr().(*net.TCPAddr))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err = l.AcceptTCP()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { a.Close(); b.Close() })
-	return a, b
-}
 
 type relay struct {
 	client, server     *net.TCPConn // the far ends
@@ -46,8 +28,8 @@ type relay struct {
 
 func start(t testing.TB) *relay {
 	r := &relay{done: make(chan Result, 1)}
-	r.client, r.near = pair(t)
-	r.far, r.server = pair(t)
+	r.client, r.near = socketstest.Pair(t)
+	r.far, r.server = socketstest.Pair(t)
 	go func() { r.done <- Relay(r.near, r.far, &r.toServer, &r.toClient) }()
 	return r
 }

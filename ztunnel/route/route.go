@@ -82,7 +82,7 @@ func (p Plan) At(ip netip.Addr) Plan {
 	return p
 }
 
-// Tried lists what to add to Flow.Avoid when Dial could not be reached, one after the other until there is another way.
+// Tried lists what to add to Flow.Avoid when Dial could not be reached.
 func (p Plan) Tried() []string {
 	var uids []string
 	for _, w := range []*state.Workload{p.Destination, p.Endpoint} {

@@ -79,35 +79,24 @@ func (c *Client) Run(ctx context.Context) error {
 	var sizing sync.WaitGroup
 	sizing.Go(func() { c.size(ctx) })
 	defer sizing.Wait()
-	backoff := time.Duration(0)
+	backoff := firstBackoff
 	for ctx.Err() == nil {
 		s, err := c.connect(ctx)
-		lived := time.Duration(0)
 		if err == nil {
-			begun := time.Now()
+			backoff = firstBackoff
 			err = c.live(ctx, s)
-			lived = time.Since(begun)
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		backoff = nextBackoff(backoff, lived)
 		c.cfg.Log.Warn("node agent is away, sockets are kept and it is tried again", "err", err, "after", backoff)
 		select {
 		case <-ctx.Done():
 		case <-time.After(backoff):
 		}
+		backoff = min(2*backoff, lastBackoff)
 	}
 	return nil
-}
-
-// nextBackoff is the pause after a connection that lived for some time, 0 if none came about. An agent that welcomes us and hangs
-// up at once, because of an error that will repeat itself, is no better than one that is away.
-func nextBackoff(last, lived time.Duration) time.Duration {
-	if lived >= lastBackoff {
-		last = 0
-	}
-	return min(max(2*last, firstBackoff), lastBackoff)
 }
 
 // live serves one connection to the agent until it ends.

@@ -4,7 +4,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
-	"time"
 )
 
 func TestSize(t *testing.T) {
@@ -78,19 +77,5 @@ func TestNextRate(t *testing.T) {
 	}
 	if got := NextRate(7, 3, 0); got != 7 {
 		t.Errorf("no time passed: got %v", got)
-	}
-}
-
-// An agent that takes us in and hangs up again and again is asked more and more seldom.
-func TestNextBackoff(t *testing.T) {
-	backoff, want := time.Duration(0), firstBackoff
-	for range 10 {
-		if backoff = nextBackoff(backoff, 5*time.Millisecond); backoff != want {
-			t.Fatalf("pause of %v, want %v", backoff, want)
-		}
-		want = min(2*want, lastBackoff)
-	}
-	if got := nextBackoff(lastBackoff, time.Minute); got != firstBackoff {
-		t.Errorf("pause of %v after a connection that lasted", got)
 	}
 }

@@ -70,6 +70,9 @@ func (s *Snapshot) Judgement() uint64 { return s.judgement }
 // Synced reports whether everything has arrived once. Before, absence means nothing.
 func (s *Snapshot) Synced() bool { return s.synced == TypesAll }
 
+// SyncedTypes says which types have arrived in full.
+func (s *Snapshot) SyncedTypes() Types { return s.synced }
+
 // Replaced is closed when a newer snapshot has been published. It is nil, and so never ready, for one from no Store.
 func (s *Snapshot) Replaced() <-chan struct{} { return s.replaced }
 
@@ -111,6 +114,9 @@ func (s *Snapshot) WorkloadByHostname(host Key) *Workload { return first(s.byHos
 
 // Local finds a workload of this node as the agent names it, or nil.
 func (s *Snapshot) Local(k LocalKey) *Workload { return first(s.locals, k) }
+
+// IsLocal reports whether w runs on this node.
+func (s *Snapshot) IsLocal(w *Workload) bool { return s.node == "" || w.Node == s.node }
 
 func first[K comparable](m hamt.Map[K, []*Workload], k K) *Workload {
 	ws, _ := m.Get(k)

@@ -77,7 +77,6 @@ var (
 	descFailed   = trafficDesc("connections_failed", "The total number of TCP connections that failed, by response_flags (unstable).")
 	descSent     = trafficDesc("sent_bytes", "The total number of bytes sent in response, on TCP connections.")
 	descReceived = trafficDesc("received_bytes", "The total number of bytes received in requests, on TCP connections.")
-	descSockets  = prometheus.NewDesc("istio_tcp_sockets_open", "Open TCP connections by reporter (unstable).", []string{"reporter"}, nil)
 	descSeries   = prometheus.NewDesc("ambit_ztunnel_traffic_series",
 		"Label combinations of the istio_tcp metrics. At the limit, further ones count as overflow.", nil, nil)
 	descOverflow = prometheus.NewDesc("ambit_ztunnel_traffic_series_overflow_total",
@@ -93,7 +92,7 @@ func trafficDesc(what, help string) *prometheus.Desc {
 // Describe implements prometheus.Collector.
 func (t *table) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descOpened, descClosed, descFailed, descSent, descReceived, descSockets, descSeries, descOverflow, descExpired,
+		descOpened, descClosed, descFailed, descSent, descReceived, descSeries, descOverflow, descExpired,
 	} {
 		ch <- d
 	}
@@ -102,10 +101,8 @@ func (t *table) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. It forgets stale series and counts the bytes of live connections.
 func (t *table) Collect(ch chan<- prometheus.Metric) {
 	all := t.list()
-	var live [2]uint64 // by reporter
 	for _, s := range all {
 		n, pairs := s.totals(), labelPairs(&s.key)
-		live[s.key.Reporter&1] += n.opened - n.closed
 		ch <- counter{descOpened, pairs, n.opened}
 		ch <- counter{descClosed, pairs, n.closed}
 		ch <- counter{descSent, pairs, n.response}
@@ -118,9 +115,6 @@ func (t *table) Collect(ch chan<- prometheus.Metric) {
 			flagged[flagPlace] = &dto.LabelPair{Name: pairs[flagPlace].Name, Value: proto.String(Flag(flag).String())}
 			ch <- counter{descFailed, flagged, failed}
 		}
-	}
-	for r, n := range live {
-		ch <- prometheus.MustNewConstMetric(descSockets, prometheus.GaugeValue, float64(n), Reporter(r).String())
 	}
 	ch <- prometheus.MustNewConstMetric(descSeries, prometheus.GaugeValue, float64(len(all)))
 	ch <- prometheus.MustNewConstMetric(descOverflow, prometheus.CounterValue, float64(t.overflowed.Load()))

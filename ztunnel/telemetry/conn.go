@@ -4,8 +4,6 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"time"
-
-	"github.com/ambit-mesh/ambit/ztunnel/state"
 )
 
 // Conn follows one connection from Open to Close. It is about 300 bytes: an idle connection must stay cheap.
@@ -44,17 +42,6 @@ func (c *Conn) Close(o Outcome) {
 	}
 }
 
-// Rehearsed notes what a dry-run policy would have done with the connection, "allow" or "deny" (the zero policy: deny, because no
-// dry-run policy allows it), beside what was done. There are as many as connections, so that the log has only so many lines.
-func (c *Conn) Rehearsed(policy state.Key, verdict, enforced string) {
-	c.t.denials.rehearse(policy.String(), verdict)
-	if c.t.log != nil {
-		r := c.record(Outcome{Policy: policy}, eventRehearsed)
-		r.verdict, r.enforced = verdict, enforced
-		c.t.log.write(r)
-	}
-}
-
 // Closed says that Close was called.
 func (c *Conn) Closed() bool { return c.closed.Load() }
 
@@ -67,6 +54,9 @@ func (c *Conn) bytes() (request, response uint64) {
 	}
 	return request, response
 }
+
+// Age is the time since Open.
+func (c *Conn) Age() time.Duration { return time.Since(c.start) }
 
 // record is the value that tells it all.
 func (c *Conn) record(o Outcome, event Event) *Record {

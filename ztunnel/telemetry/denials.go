@@ -6,13 +6,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// denials counts what was not allowed or not possible, by reason, and what would not have been. The only other label is the
-// policy that denied; there are as many as administrators have written, up to a limit.
+// denials counts what was not allowed or not possible, by reason. The only other label is the policy that denied; there
+// are as many as administrators have written, up to a limit.
 type denials struct {
 	denied   *prometheus.CounterVec
 	refused  *prometheus.CounterVec
 	rejected *prometheus.CounterVec
-	dryRun   *prometheus.CounterVec
 
 	mu       sync.Mutex
 	max      int
@@ -34,16 +33,11 @@ func newDenials(max int) *denials {
 			Name: "ambit_ztunnel_connections_rejected_total",
 			Help: "Connections ended before it was known whose they are, by reason. If it grows, peers are broken or limits too low.",
 		}, []string{"reason"}),
-		dryRun: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ambit_ztunnel_dry_run_total",
-			Help: "What dry-run policies would have done with connections, by verdict and policy (none: no dry-run policy allows it). " +
-				"Before a policy is enforced, look at what it would deny: the access log names some of them.",
-		}, []string{"verdict", "policy"}),
 	}
 }
 
 func (d *denials) collectors() []prometheus.Collector {
-	return []prometheus.Collector{d.denied, d.refused, d.rejected, d.dryRun}
+	return []prometheus.Collector{d.denied, d.refused, d.rejected}
 }
 
 func (d *denials) count(o Outcome) {
@@ -56,10 +50,6 @@ func (d *denials) count(o Outcome) {
 }
 
 func (d *denials) reject(why string) { d.rejected.WithLabelValues(why).Inc() }
-
-func (d *denials) rehearse(policy, verdict string) {
-	d.dryRun.WithLabelValues(verdict, d.policy(policy)).Inc()
-}
 
 // policy is the label for a policy's name.
 func (d *denials) policy(name string) string {

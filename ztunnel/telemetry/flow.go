@@ -130,3 +130,22 @@ type Flow struct {
 	// Plan is what route decided, for instance "hbone".
 	Plan string
 }
+
+// Outcome is how a connection ended. The zero value is an orderly end.
+type Outcome struct {
+	Flag Flag
+	// Err is why it failed; nil if it did not.
+	Err error
+	// Refused says that route found no way for it; FlagDeny that policy forbade it. Both are counted by Reason.
+	Refused bool
+	// Unserved says that it ended before it was established. Whoever can reach a pod can cause as many as they like, so that
+	// the log has only so many lines of them; see LogConfig.Rate.
+	Unserved bool
+	// Reason is the name of the policy or route reason that settled it, Policy the rule's name, Snapshot the version of the
+	// snapshot it was judged by.
+	Reason   string
+	Policy   state.Key
+	Snapshot uint64
+	// Close says who ended it: "eof", "reset", "policy change", "drain", and the like.
+	Close string
+}

@@ -20,12 +20,10 @@ const (
 	maxReasons = 64
 )
 
-// limited is the reason by which a record's lines are limited; empty if they are not: of connections that were served each
-// has its line, however it ended. Dry-run policies that would allow do not hide those that would deny.
-func (r *Record) limited() string {
+// unserved is the reason by which a record's lines are limited; empty if they are not: of connections that were served each
+// has its line, however it ended.
+func (r *Record) unserved() string {
 	switch {
-	case r.Event == eventRehearsed:
-		return or(dryRunReasons[r.verdict], "unknown")
 	case r.Event == EventFailed, r.Event == EventComplete && r.Unserved && (r.Refused || r.Flag == FlagDeny):
 		return or(r.Reason, "unknown")
 	case r.Event == EventComplete && r.Unserved: // the reason says why it was allowed, or routed so
@@ -34,8 +32,6 @@ func (r *Record) limited() string {
 		return ""
 	}
 }
-
-var dryRunReasons = map[string]string{"allow": "DryRunAllow", "deny": "DryRunDeny"}
 
 // limits has a token bucket for each reason. It is safe for concurrent use.
 type limits struct {
@@ -58,8 +54,8 @@ func newLimits(perSecond, burst int) *limits {
 		rate: rate.Limit(perSecond), burst: burst, buckets: map[string]*bucket{},
 		suppressed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ambit_ztunnel_access_log_suppressed_total",
-			Help: "Access log lines of connections that were never served, or of what dry-run policies would have done, left out because " +
-				"there were too many, by reason. If a refusal's grows, something floods this node: the lines that are there name sources.",
+			Help: "Access log lines of connections that were never served, left out because there were too many, by reason. " +
+				"If it grows, something floods this node: the lines that are there name sources.",
 		}, []string{"reason"}),
 	}
 }

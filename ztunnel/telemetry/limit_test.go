@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/ambit-mesh/ambit/ztunnel/state"
 	"github.com/ambit-mesh/ambit/ztunnel/telemetry"
 )
 
@@ -120,34 +119,6 @@ func TestFlood(t *testing.T) {
 			if got := sum(family(t, reg, name)); got != want {
 				t.Errorf("%s: %v, want %v", name, got, want)
 			}
-		}
-	})
-}
-
-// What dry-run policies would have done is said of some connections and counted for all, and those that they would allow do not
-// hide the others.
-func TestRehearsalsAreLimited(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		out := new(lines)
-		log := telemetry.NewLog(telemetry.LogConfig{Out: out, JSON: true})
-		tel, reg := newTelemetry(t, func(c *telemetry.Config) { c.Log = log })
-		c, key := tel.Open(flow()), state.Key{Namespace: "shop", Name: "dry"}
-		for range 250 {
-			c.Rehearsed(key, "allow", "allow")
-		}
-		for range 3 {
-			c.Rehearsed(state.Key{}, "deny", "allow")
-		}
-		drain(t, log)
-		got, told := out.count(t)
-		wantCounts(t, "lines", got, map[string]int{"": 103})
-		wantCounts(t, "summary", told, map[string]int{"DryRunAllow": 150})
-		counted := map[string]float64{}
-		for _, m := range family(t, reg, "ambit_ztunnel_dry_run_total").Metric {
-			counted[label(m, "policy")+" "+label(m, "verdict")] = m.Counter.GetValue()
-		}
-		if fmt.Sprint(counted) != "map[none deny:3 shop/dry allow:250]" {
-			t.Errorf("counted %v", counted)
 		}
 	})
 }

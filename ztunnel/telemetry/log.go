@@ -29,8 +29,7 @@ type LogConfig struct {
 	Level slog.Leveler
 	// Queue is how many records may wait: 10,000.
 	Queue int
-	// Rate is how many lines a second each reason may have of connections that were never served, and each verdict of dry-run
-	// policies: 10; at once, Burst: 100.
+	// Rate is how many lines a second each reason may have of connections that were never served: 10; at once, Burst: 100.
 	Rate, Burst int
 }
 
@@ -71,7 +70,7 @@ func (l *Log) write(r *Record) {
 	if l == nil || levelOf(r) < l.cfg.Level.Level() {
 		return
 	}
-	if why := r.limited(); why != "" && !l.limits.allow(why) {
+	if why := r.unserved(); why != "" && !l.limits.allow(why) {
 		return
 	}
 	select {

@@ -10,7 +10,6 @@ const (
 	EventComplete   Event = iota // a connection ended
 	EventFailed                  // it ended before anything was known of it
 	eventOpened                  // it began; logged at debug level
-	eventRehearsed               // what a dry-run policy would have done with it
 	eventSuppressed              // lines were left out; not of a connection
 )
 
@@ -24,8 +23,7 @@ type Record struct {
 	Duration                    time.Duration
 	RequestBytes, ResponseBytes uint64
 
-	suppressed        uint64 // lines, of eventSuppressed
-	verdict, enforced string // of eventRehearsed: the dry-run policy's, and the decision's
+	suppressed uint64 // lines, of eventSuppressed
 }
 
 // message and level are Istio's.
@@ -33,8 +31,6 @@ func (r *Record) message() (message, level string) {
 	switch {
 	case r.Event == eventOpened:
 		return "connection opened", "debug"
-	case r.Event == eventRehearsed:
-		return "dry-run policy", "info"
 	case r.Event == eventSuppressed:
 		return "connection lines suppressed", "warn"
 	case r.Event == EventFailed:
@@ -82,8 +78,6 @@ func (r *Record) fields(w fieldWriter) {
 		w.duration("duration", r.Duration)
 	}
 	w.text("policy", r.Policy.String())
-	w.text("verdict", r.verdict)
-	w.text("enforced", r.enforced)
 	w.text("reason", r.Reason)
 	if r.Snapshot != 0 {
 		w.number("snapshot", r.Snapshot)

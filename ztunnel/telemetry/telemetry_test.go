@@ -97,25 +97,12 @@ func TestMetricsOfOneConnection(t *testing.T) {
 		}
 	}
 	check("while it lives", want(1, 0, 0, 10, 2000))
-	open := func() string {
-		got := map[string]float64{}
-		for _, m := range family(t, reg, "istio_tcp_sockets_open").Metric {
-			got[label(m, "reporter")] = m.Gauge.GetValue()
-		}
-		return fmt.Sprint(got)
-	}
-	if got := open(); got != "map[destination:0 source:1]" {
-		t.Errorf("open while it lives: %s", got)
-	}
 	c.RequestBytes.Add(5)
 	check("later", want(1, 0, 0, 15, 2000))
 	c.ResponseBytes.Add(1)
 	c.Close(telemetry.Outcome{Flag: telemetry.FlagConnect, Err: errors.New("refused")})
 	c.Close(telemetry.Outcome{}) // the second one does not count
 	check("closed", want(1, 1, 1, 15, 2001))
-	if got := open(); got != "map[destination:0 source:0]" {
-		t.Errorf("open when it is closed: %s", got)
-	}
 }
 
 func TestUnknownLabels(t *testing.T) {
@@ -312,10 +299,22 @@ func TestDenials(t *testing.T) {
 func TestMetricNames(t *testing.T) {
 	log := telemetry.NewLog(telemetry.LogConfig{Out: &strings.Builder{}})
 	tel, reg := newTelemetry(t, func(c *telemetry.Config) { c.Log = log })
+	ins, err := telemetry.NewInstruments(reg, telemetry.Build{Version: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	tel.Open(flow()).Close(telemetry.Outcome{Flag: telemetry.FlagDeny, Reason: "NoPolicy"})
 	tel.Open(flow()).Close(telemetry.Outcome{Flag: telemetry.FlagConnect, Refused: true, Reason: "NoEndpoints"})
 	tel.Reject(flow(), "handshake", errors.New("no"))
-	tel.Open(flow()).Rehearsed(state.Key{}, "deny", "allow")
+	q := telemetry.DNSQuery{Type: "A", Protocol: "udp"}
+	ins.DNSRequest(q)
+	ins.DNSUpstream(q, time.Second, true)
+	ins.XDSMessage("type", 10)
+	ins.XDSTerminated(telemetry.XDSError)
+	ins.Sockets(telemetry.Source, 1)
+	ins.ProxyStarted()
+	ins.ProxyStopped()
+	ins.ProxiesPending(3)
 	families, err := reg.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -325,7 +324,23 @@ func TestMetricNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "workload_manager_") && strings.HasSuffix(p.Metric, "_proxy_count") {
+			continue // Istio's names; dashboards know them
+		}
 		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+	unstable := map[string]bool{"istio_build": true}
+	for _, stable := range []string{"connections_opened", "connections_closed", "sent_bytes", "received_bytes"} {
+		unstable["istio_tcp_"+stable+"_total"] = true
+	}
+	for _, f := range families {
+		istio := strings.HasPrefix(f.GetName(), "istio_") || strings.HasPrefix(f.GetName(), "workload_manager_")
+		if istio && strings.Contains(f.GetHelp(), "(unstable)") == unstable[f.GetName()] {
+			t.Errorf("%s: stability not as Istio declares it: %s", f.GetName(), f.GetHelp())
+		}
+		if istio && !strings.HasSuffix(f.GetHelp(), ".") {
+			t.Errorf("%s: help does not end in a period", f.GetName())
+		}
 	}
 }
 

@@ -54,7 +54,7 @@ var lastAddr atomic.Uint32
 // Addr gives an address that nobody else in this process has.
 func (n *Network) Addr() netip.Addr {
 	i := lastAddr.Add(1)
-	return netip.AddrFrom4([4]byte{127, byte(1 + os.Getpid()%250), byte(i / 250), byte(1 + i%250)})
+	return netip.AddrFrom4([4]byte{127, byte(1 + os.Getpid()%250), byte(i >> 8), byte(1 + i%250)})
 }
 
 // Pod is an enrolled pod.
