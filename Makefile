@@ -4,8 +4,8 @@ BIN   := build/bin
 CNI   := build/cni
 export CGO_ENABLED ?= 0
 # Debian packages that building, testing and the demo need, and a command that shows each is there.
-PACKAGES := clang:clang llvm:llvm-strip libbpf-dev:/usr/include/bpf/bpf_helpers.h protobuf-compiler:protoc \
-	iproute2:ip nginx:nginx redis-server:redis-server postgresql:/usr/share/postgresql-common/pg_wrapper \
+PACKAGES := gcc:gcc libc6-dev:/usr/include/stdlib.h clang:clang llvm:llvm-strip libbpf-dev:/usr/include/bpf/bpf_helpers.h \
+	protobuf-compiler:protoc iproute2:ip nginx:nginx redis-server:redis-server postgresql:/usr/share/postgresql-common/pg_wrapper \
 	curl:curl tcpdump:tcpdump kmod:modprobe
 CLUSTER_PACKAGES := containerd:containerd runc:runc containernetworking-plugins:/usr/lib/cni/bridge nftables:nft \
 	iptables:iptables conntrack:conntrack socat:socat
@@ -24,12 +24,14 @@ MODULES := deploy/images deploy/chart
 .PHONY: help deps build build-lab images chart demo test test-unit test-root test-vm test-controller test-cluster e2e apiserver-up apiserver-down cluster-up cluster-down cluster-status lint fmt generate check fuzz bench bench-controller clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+##@ Try it
 demo: deps build-lab ## two nodes, real programs, real policy: shows the mesh at work (KEEP=1 leaves it running)
 	$(BIN)/ambit demo --report build/demo/report.json $(if $(KEEP),--keep) $(if $(ONLY),--only $(ONLY))
 
-test: deps test-unit test-root ## everything that one machine can prove: layers 1 to 5 (root)
+##@ Test
+test: deps test-unit test-root ## layers 1 to 5: everything that needs no Kubernetes (root)
 
 test-unit: ## layers 1 to 3 and the architecture rules, with the race detector
 	CGO_ENABLED=1 go test -race -count=1 -timeout 15m $$(go list ./... | grep -vE '/(bpf/tests|agent/datapath|test/netlab|test/demo)(/|$$)')
@@ -48,6 +50,23 @@ test-vm: ## kernel tests and a small lab on another kernel: make test-vm KERNEL=
 test-controller: $(CLUSTER) ## the controller against a real API server, with the race detector (PKG=./controller/kube/... for less)
 	CGO_ENABLED=1 $(CLUSTER) apiserver-test --dir build/apiserver -- go test -race -count=1 -p 1 -timeout 20m $(or $(PKG),./controller/...)
 
+test-cluster: ## clusters come up, work, survive reboots and crashes, and leave nothing (root)
+	@test/deps.sh $(CLUSTER_PACKAGES)
+	cd test/cluster && AMBIT_TEST_REQUIRE=cluster go test -trimpath -count=1 -timeout 40m -v -run 'TestLife|TestCrash' .
+
+e2e: $(CLUSTER) ## the product on a real two-node cluster, checked promise by promise (root; KEEP=1 leaves it running, ONLY=1,2)
+	@test/deps.sh $(PACKAGES) $(CLUSTER_PACKAGES)
+	go build -trimpath -o $(BIN)/ambit-e2e ./test/e2e
+	go build -trimpath -o build/e2e/workload ./test/e2e/workload
+	$(MAKE) -s images IMAGES="--arch $$(go env GOARCH)"
+	$(CLUSTER) image build/e2e/workload docker.io/ambit/e2e:dev build/images/e2e.tar
+	@trap '$(if $(KEEP),,$(CLUSTER) down)' EXIT; $(CLUSTER) up && $(BIN)/ambit-e2e $(if $(ONLY),--only $(ONLY))
+
+fuzz: ## fuzz one package for a minute a target: make fuzz PKG=./ztunnel/hbone
+	@set -eo pipefail; all=$$(go test $(or $(PKG),$(error which package? make fuzz PKG=./ztunnel/hbone)) -list '^Fuzz' | { grep ^Fuzz || { echo "no fuzz target in $(PKG)" >&2; exit 1; }; }); \
+	for t in $$all; do CGO_ENABLED=1 go test $(PKG) -run '^$$' -fuzz "^$$t$$" -fuzztime $(or $(TIME),60s); done
+
+##@ Kubernetes by hand, for tests
 apiserver-up: $(CLUSTER) ## a real API server with the mesh's resources; prints its kubeconfig (for AMBIT_TEST_KUBECONFIG)
 	@$(CLUSTER) apiserver-up --dir $(APISERVER)
 
@@ -64,22 +83,11 @@ cluster-down: $(CLUSTER) ## end it and leave nothing behind, after a crash too
 cluster-status: $(CLUSTER) ## what runs in it
 	@$(CLUSTER) status
 
-test-cluster: ## clusters come up, work, survive reboots and crashes, and leave nothing (root)
-	@test/deps.sh $(CLUSTER_PACKAGES)
-	cd test/cluster && AMBIT_TEST_REQUIRE=cluster go test -trimpath -count=1 -timeout 40m -v -run 'TestLife|TestCrash' .
-
-e2e: $(CLUSTER) ## the product on a real two-node cluster, checked promise by promise (root; KEEP=1 leaves it running, ONLY=1,2)
-	@test/deps.sh $(PACKAGES) $(CLUSTER_PACKAGES)
-	go build -trimpath -o $(BIN)/ambit-e2e ./test/e2e
-	go build -trimpath -o build/e2e/workload ./test/e2e/workload
-	$(MAKE) -s images IMAGES="--arch $$(go env GOARCH)"
-	$(CLUSTER) image build/e2e/workload docker.io/ambit/e2e:dev build/images/e2e.tar
-	@trap '$(if $(KEEP),,$(CLUSTER) down)' EXIT; $(CLUSTER) up && $(BIN)/ambit-e2e $(if $(ONLY),--only $(ONLY))
-
 $(CLUSTER): $(wildcard test/cluster/manifests/*) $(wildcard test/cluster/*.go) test/cluster/go.mod test/cluster/go.sum
 	@mkdir -p $(BIN)
 	go build -C test/cluster -trimpath -o $(CURDIR)/$@ .
 
+##@ Build
 build: ## the programs, static, in build/bin
 	@mkdir -p $(BIN)
 	go build -trimpath -ldflags '-s -w' -o $(BIN)/ambit ./cmd/ambit
@@ -97,6 +105,7 @@ images: ## OCI images of agent, ztunnel and controller in build/images, no Docke
 chart: ## the Helm chart with CRDs, and plain manifests of it, in build/chart (CHART="--set mesh.trustDomain=example.org")
 	go -C deploy/chart run . --source $(CURDIR) --out $(CURDIR)/build/chart $(CHART)
 
+##@ Keep it in order
 deps: ## install the Debian packages that are missing
 	@test/deps.sh $(PACKAGES)
 
@@ -106,8 +115,8 @@ generate: ## rebuild eBPF objects and protobuf code (CI diffs the result)
 lint: ## vet, staticcheck, formatting
 	go vet ./...
 	go tool staticcheck ./...
-	@for m in $(MODULES); do echo "go vet $$m"; go -C $$m vet ./... || exit 1; done
-	staticcheck=$$(go tool -n staticcheck) && cd test/cluster && go vet -trimpath . ./hello ./pause && $$staticcheck . ./hello ./pause
+	@set -e; check=$$(go tool -n staticcheck); for m in $(MODULES); do echo "go vet, staticcheck $$m"; (cd $$m && go vet ./... && $$check ./...); done
+	check=$$(go tool -n staticcheck) && cd test/cluster && go vet -trimpath . ./hello ./pause && $$check . ./hello ./pause
 	@out=$$(git ls-files '*.go' | grep -vE '(\.pb|_bpfel|_bpfeb)\.go$$' | xargs go tool gofumpt -l); [ -z "$$out" ] || { echo "not gofumpt'ed: $$out"; exit 1; }
 
 fmt: ## format the Go code
@@ -116,9 +125,10 @@ fmt: ## format the Go code
 check: lint generate ## what CI checks before tests: lint, and that generated code is what the sources give
 	git diff --exit-code -- '*.o' '*.pb.go' '*_bpfel.go'
 
-fuzz: ## fuzz one package for a minute a target: make fuzz PKG=./ztunnel/hbone
-	@for t in $$(go test $(PKG) -list '^Fuzz' | grep ^Fuzz); do CGO_ENABLED=1 go test $(PKG) -run '^$$' -fuzz "^$$t$$" -fuzztime $(or $(TIME),60s) || exit 1; done
+clean: ## remove build products
+	rm -rf build
 
+##@ Measure
 bench: deps build-lab ## figures against no mesh and a floor, in build/bench (root, quiet machine)
 	go build -trimpath -o $(BIN)/ambit-bench ./test/bench
 	$(BIN)/ambit-bench $(BENCH)
@@ -126,6 +136,3 @@ bench: deps build-lab ## figures against no mesh and a floor, in build/bench (ro
 bench-controller: ## figures of the controller with up to 50,000 pods, in build/bench/controller.json (quiet machine)
 	go build -trimpath -o $(BIN)/ambit-bench-controller ./test/bench/controller
 	$(BIN)/ambit-bench-controller $(BENCH)
-
-clean: ## remove build products
-	rm -rf build

@@ -1,4 +1,4 @@
-// Command ambit is the user's program: it builds labs, runs the demo, and explains what the mesh does.
+// Command ambit is the user's program: it builds labs, runs the demo, checks manifests, and explains what the mesh does.
 package main
 
 import (
