@@ -154,14 +154,18 @@ func (p *presence) concerns(definition string) bool {
 	return false
 }
 
-// ask finds out what is served. It is complete if every definition that is there is.
+// ask finds out what is served. It is complete if definitions and discovery agree. What was served goes only when both say so: an API
+// server that has just started knows its definitions before it serves them, and a mesh without its policies is open.
 func (p *presence) ask(ctx context.Context, defined cache.Store) (complete bool, err error) {
+	p.mu.Lock()
+	before := p.served
+	p.mu.Unlock()
 	served, complete := map[schema.GroupVersionResource]bool{}, true
 	for gv, list := range p.wanted {
-		var there []schema.GroupVersionResource
+		there := map[schema.GroupVersionResource]bool{} // with or without a definition
 		for _, r := range list {
-			if _, ok, _ := defined.GetByKey(r.GroupResource().String()); ok {
-				there = append(there, r)
+			if _, ok, _ := defined.GetByKey(r.GroupResource().String()); ok || before[r] {
+				there[r] = ok
 			}
 		}
 		if len(there) == 0 {
@@ -176,15 +180,16 @@ func (p *presence) ask(ctx context.Context, defined cache.Store) (complete bool,
 		for _, r := range found.APIResources {
 			names[r.Name] = true
 		}
-		for _, r := range there {
-			if names[r.Resource] {
-				served[r] = true
-			} else {
-				complete = false
-				p.log.Info("custom resource is defined, but not served in this version; looking again", "resource", r.String())
+		for r, isDefined := range there {
+			if names[r.Resource] == isDefined {
+				served[r] = isDefined
+				continue
 			}
+			complete, served[r] = false, before[r]
+			p.log.Info("definition and discovery of a custom resource differ; looking again", "resource", r.String(), "defined", isDefined, "served", names[r.Resource], "watched", before[r])
 		}
 	}
+	maps.DeleteFunc(served, func(_ schema.GroupVersionResource, is bool) bool { return !is })
 	p.mu.Lock()
 	first, same := !p.asked, maps.Equal(p.served, served)
 	p.asked, p.served = true, served
