@@ -18,7 +18,7 @@ const reviewWithin = 15 * time.Second
 
 // openAdmission listens for the API server's questions about objects, with the certificate of the mesh: WebhookBundles of
 // package kube make the API server trust it.
-func openAdmission(cfg Config, cert *servingCert, reg prometheus.Registerer) (*http.Server, net.Listener, error) {
+func openAdmission(cfg Config, cert *servingCert, reg prometheus.Registerer, m *metrics) (*http.Server, net.Listener, error) {
 	lis, err := net.Listen("tcp", cfg.Webhook)
 	if err != nil {
 		return nil, nil, fmt.Errorf("webhook port: %w", err)
@@ -28,5 +28,6 @@ func openAdmission(cfg Config, cert *servingCert, reg prometheus.Registerer) (*h
 	}))
 	s.ReadTimeout, s.WriteTimeout = reviewWithin, reviewWithin
 	cfg.Log.Info("admission webhook is serving", "address", lis.Addr().String(), "path", webhook.Path)
+	lis = newConns(lis, webhookLimits, cfg.Log, m)
 	return s, tls.NewListener(lis, &tls.Config{GetCertificate: cert.get, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}), nil
 }

@@ -20,7 +20,7 @@ import (
 func TestAdmissionPort(t *testing.T) {
 	signer := openSelfSigned(t, t.TempDir())
 	cfg := Config{Webhook: "127.0.0.1:0"}.Defaults()
-	s, lis, err := openAdmission(cfg, newServingCert(signer, cfg.ServerNames, slog.New(slog.DiscardHandler), time.Now), prometheus.NewRegistry())
+	s, lis, err := openAdmission(cfg, newServingCert(signer, cfg.ServerNames, slog.New(slog.DiscardHandler), time.Now), prometheus.NewRegistry(), testMetrics())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,9 +3,11 @@ package controller
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,11 +34,12 @@ func (g given) Accept() (net.Conn, error) {
 // addressed gives pipes distinct remote addresses.
 type addressed struct {
 	net.Conn
+	host byte
 	port int
 }
 
 func (a addressed) RemoteAddr() net.Addr {
-	return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: a.port}
+	return &net.TCPAddr{IP: net.IPv4(10, 0, 0, a.host), Port: a.port}
 }
 
 func testMetrics() *metrics {
@@ -47,12 +50,12 @@ func TestConns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := given{conns: make(chan net.Conn, 4)}
 		m := testMetrics()
-		l := newConns(g, 2, m)
+		l := newConns(g, connLimits{port: "grpc", most: 2, perAddress: 2}, slog.New(slog.DiscardHandler), m)
 		var far []net.Conn
 		for i := range 3 {
 			near, other := net.Pipe()
 			far = append(far, other)
-			g.conns <- addressed{near, i}
+			g.conns <- addressed{near, 1, i}
 		}
 		close(g.conns)
 		first, err := l.Accept()
@@ -68,7 +71,7 @@ func TestConns(t *testing.T) {
 		if _, err := far[2].Write([]byte("x")); err == nil {
 			t.Error("the third is open")
 		}
-		if open, refused := testutil.ToFloat64(m.conns), testutil.ToFloat64(m.refusedConns); open != 2 || refused != 1 {
+		if open, refused := testutil.ToFloat64(m.conns.WithLabelValues("grpc")), testutil.ToFloat64(m.refusedConns.WithLabelValues("grpc", "too_many")); open != 2 || refused != 1 {
 			t.Errorf("%v open, %v refused", open, refused)
 		}
 
@@ -88,8 +91,74 @@ func TestConns(t *testing.T) {
 		if err := first.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if open := testutil.ToFloat64(m.conns); open != 0 || len(l.open) != 0 {
-			t.Errorf("%v open", open)
+		if err := first.Close(); err != nil { // again: counted once
+			t.Fatal(err)
+		}
+		if open := testutil.ToFloat64(m.conns.WithLabelValues("grpc")); open != 0 || len(l.open)+len(l.addresses) != 0 {
+			t.Errorf("%v open, by address %v", open, l.addresses)
 		}
 	})
+}
+
+// TestConnsOfOneAddress: one address does not get all connections there are.
+func TestConnsOfOneAddress(t *testing.T) {
+	g := given{conns: make(chan net.Conn, 4)}
+	m, log := testMetrics(), &lockedBuffer{}
+	l := newConns(g, connLimits{port: "grpc", most: 10, perAddress: 2}, slog.New(slog.NewTextHandler(log, nil)), m)
+	for i, host := range []byte{1, 1, 1, 2} {
+		near, far := net.Pipe()
+		defer far.Close()
+		g.conns <- addressed{near, host, i}
+	}
+	close(g.conns)
+	var taken []string
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			break
+		}
+		defer c.Close()
+		taken = append(taken, c.RemoteAddr().String())
+	}
+	if got := strings.Join(taken, " "); got != "10.0.0.1:0 10.0.0.1:1 10.0.0.2:3" {
+		t.Errorf("taken: %s", got)
+	}
+	if n := testutil.ToFloat64(m.refusedConns.WithLabelValues("grpc", "too_many_of_address")); n != 1 || !strings.Contains(log.String(), "address=10.0.0.1") {
+		t.Errorf("%v refused\n%s", n, log)
+	}
+}
+
+// TestUnknownSender: a connection is closed when more comes in than somebody who is no node proxy has to say.
+func TestUnknownSender(t *testing.T) {
+	g := given{conns: make(chan net.Conn, 2)}
+	m := testMetrics()
+	l := newConns(g, connLimits{port: "grpc", most: 10, perAddress: 10, unknown: 10}, slog.New(slog.DiscardHandler), m)
+	take := func(port int) (near, far net.Conn) {
+		near, far = net.Pipe()
+		g.conns <- addressed{near, 1, port}
+		near, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return near, far
+	}
+	read := func(near, far net.Conn, text string) error {
+		go func() { _, _ = far.Write([]byte(text)) }()
+		_, err := io.ReadFull(near, make([]byte, len(text)))
+		return err
+	}
+	near, far := take(1)
+	if err := read(near, far, "0123456789"); err != nil {
+		t.Fatal(err)
+	}
+	if err := read(near, far, "x"); !errors.Is(err, errUnknown) || len(l.open) != 0 || testutil.ToFloat64(m.refusedConns.WithLabelValues("grpc", "too_much_of_unknown")) != 1 {
+		t.Errorf("more than is allowed: %v, %d open", err, len(l.open))
+	}
+	near, far = take(2)
+	defer near.Close()
+	l.nodeProxy(peer.NewContext(t.Context(), &peer.Peer{Addr: near.RemoteAddr()}))
+	if err := read(near, far, strings.Repeat("x", 100)); err != nil {
+		t.Errorf("a node proxy: %v", err)
+	}
+	l.nodeProxy(t.Context()) // a call without a connection: nothing
 }

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -125,6 +126,13 @@ func (c Config) validate() error {
 		return errors.New("no key to verify tokens with given")
 	case c.DefaultTTL > c.MaxTTL:
 		return fmt.Errorf("default certificate lifetime %s is above the limit %s", c.DefaultTTL, c.MaxTTL)
+	case min(c.DefaultTTL, c.MaxTTL, c.RootOverlap, c.RootSettle) < 0:
+		return errors.New("negative lifetime, overlap or settling time given")
+	}
+	for _, a := range c.NodeAccounts {
+		if namespace, name, ok := strings.Cut(a, "/"); !ok || namespace == "" || name == "" {
+			return fmt.Errorf("node account %q: want namespace/name", a)
+		}
 	}
 	return nil
 }
@@ -179,7 +187,13 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	clients := newConns(lis.grpc, maxConns, m)
+	clients := newConns(lis.grpc, grpcLimits, cfg.Log, m)
+	lis.http = newConns(lis.http, httpLimits, cfg.Log, m)
+	calls.Known = func(ctx context.Context, c auth.Caller) {
+		if slices.Contains(cfg.NodeAccounts, c.Account()) {
+			clients.nodeProxy(ctx)
+		}
+	}
 	xs := xds.New(xds.Config{
 		Table: table, Auth: calls, Log: cfg.Log, Metrics: xm, HangUp: clients.hangUp,
 		Admit: func(c auth.Caller) error {
@@ -197,6 +211,7 @@ func Run(ctx context.Context, cfg Config) error {
 	cert := newServingCert(authority, cfg.ServerNames, cfg.Log, time.Now)
 	grpcServer := newGRPC(cert, m, xs, cs)
 	pub := newHTTP(publicHandler(ready, reg, cfg.Version))
+	pub.ReadTimeout, pub.WriteTimeout = scrapeWithin, scrapeWithin
 	dbg := newHTTP(debugHandler(ready, line, xs, problems, cfg, reg))
 
 	// What clients need while they are still connected outlives ctx: everything else ends when the last client has left.
@@ -231,7 +246,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	if cfg.Webhook != "" {
 		group.Go(func() error {
-			hook, hookLis, err := openAdmission(cfg, cert, reg)
+			hook, hookLis, err := openAdmission(cfg, cert, reg, m)
 			if err != nil {
 				return err
 			}

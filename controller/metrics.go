@@ -18,8 +18,8 @@ type metrics struct {
 	panics      prometheus.Counter
 	unencodable prometheus.Counter
 
-	conns        prometheus.Gauge
-	refusedConns prometheus.Counter
+	conns        *prometheus.GaugeVec
+	refusedConns *prometheus.CounterVec
 	debounce     prometheus.Histogram
 	inbound      *prometheus.CounterVec
 	events       map[bool]*prometheus.CounterVec // of configuration, and of what runs
@@ -48,12 +48,13 @@ func newMetrics(reg prometheus.Registerer, log *slog.Logger, version string) *me
 	m.unencodable = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ambit_controller_unencodable_resources_total", Help: "Resources with text that is not UTF-8. Not zero: the log names them; clients keep what they had.",
 	})
-	m.conns = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "ambit_controller_connections", Help: "Connections to the gRPC port.",
-	})
-	m.refusedConns = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "ambit_controller_connections_refused_total", Help: "Connections closed because there were too many. Rising: add replicas, or look for a client that does not stop connecting.",
-	})
+	m.conns = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ambit_controller_connections", Help: "Connections, by port: grpc, http or webhook.",
+	}, []string{"port"})
+	m.refusedConns = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "ambit_controller_connections_refused_total",
+		Help: "Connections closed, by port and reason: too_many (add replicas), too_many_of_address or too_much_of_unknown (who is no node proxy sends too much; the log names the address).",
+	}, []string{"port", "reason"})
 	m.debounce = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "pilot_debounce_time", Help: "Seconds a batch of changes waited for the one before it.", Buckets: []float64{.001, .005, .01, .1, .5, 1, 3, 5, 10, 20, 30},
 	})

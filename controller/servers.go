@@ -30,6 +30,8 @@ const (
 	connectionAge = 30 * time.Minute
 	// leaveGap is the time between two clients that are asked to leave at the end, leaveWithin that for all of them.
 	leaveGap, leaveWithin = 10 * time.Millisecond, 5 * time.Second
+	// scrapeWithin is how long a request to the public HTTP port may take to come, and its answer to go.
+	scrapeWithin = 30 * time.Second
 	// goodbye is how long clients and requests have once they have been asked.
 	goodbye = 5 * time.Second
 	// window is how much of a client's request may be in memory before it is read, in bytes. A request that is being read is

@@ -22,13 +22,14 @@ import (
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := command(os.Stdout, os.Stderr).ExecuteContext(ctx); err != nil {
+	if err := command(os.Stdout, os.Stderr, controller.Run).ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "controller:", err)
 		os.Exit(1)
 	}
 }
 
-func command(stdout, stderr io.Writer) *cobra.Command {
+// command makes the command line; run is given what it says.
+func command(stdout, stderr io.Writer, run func(context.Context, controller.Config) error) *cobra.Command {
 	var cfg controller.Config
 	var k controller.Kubernetes
 	var inCluster, elect bool
@@ -47,10 +48,7 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 			}
 			cfg.Log = log
 			k.Alone = !elect
-			if k.Kubeconfig != "" || inCluster && cfg.Manifests == "" {
-				cfg.Kubernetes = &k
-			}
-			return controller.Run(cmd.Context(), cfg)
+			return run(cmd.Context(), complete(cfg, k, inCluster, cmd.Flags().Changed))
 		},
 	}
 	cmd.SetOut(stdout)
@@ -93,6 +91,15 @@ func command(stdout, stderr io.Writer) *cobra.Command {
 	logs.Register(p)
 	cmd.AddCommand(tokenCommand())
 	return cmd
+}
+
+// complete is the configuration that the flags mean together. Being in a cluster counts only if it was asked for, or if there is
+// nothing else.
+func complete(cfg controller.Config, k controller.Kubernetes, inCluster bool, given func(flag string) bool) controller.Config {
+	if k.Kubeconfig != "" || inCluster && (cfg.Manifests == "" || given("in-cluster")) {
+		cfg.Kubernetes = &k
+	}
+	return cfg
 }
 
 // tokenCommand makes a node's token by hand; the lab does it through package auth.

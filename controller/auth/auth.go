@@ -39,5 +39,9 @@ type Authenticator interface {
 	Authenticate(ctx context.Context, token string) (Caller, error)
 }
 
+// ErrUnavailable is in the chain of an error that says nothing about the token: whoever could check it gives no answer now. The
+// caller may try again.
+var ErrUnavailable = errors.New("tokens cannot be checked now")
+
 // ErrNoToken says that a call came without a bearer token.
 var ErrNoToken = errors.New("no bearer token")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -27,10 +28,20 @@ type Calls struct {
 	Tokens Authenticator
 	// Certificates checks client certificates; nil refuses calls that come with one.
 	Certificates *Certificates
+	// Known, if set, is told of every caller that was authenticated, with the context of its method.
+	Known func(context.Context, Caller)
 }
 
 // Authenticate names the caller of the gRPC method that ctx belongs to. The error says which credential was refused and why.
 func (c Calls) Authenticate(ctx context.Context) (Caller, error) {
+	caller, err := c.caller(ctx)
+	if err == nil && c.Known != nil {
+		c.Known(ctx, caller)
+	}
+	return caller, err
+}
+
+func (c Calls) caller(ctx context.Context) (Caller, error) {
 	byCert, shown, err := c.certificate(ctx)
 	if err != nil {
 		return Caller{}, fmt.Errorf("client certificate: %w", err)
@@ -52,6 +63,14 @@ func (c Calls) Authenticate(ctx context.Context) (Caller, error) {
 		return Caller{}, fmt.Errorf("client certificate is of %s, bearer token of %s", byCert.Account(), byToken.Account())
 	}
 	return byToken, nil
+}
+
+// Code is what a caller is told of an error of Authenticate: that it is refused, or that it may try again.
+func Code(err error) codes.Code {
+	if errors.Is(err, ErrUnavailable) {
+		return codes.Unavailable
+	}
+	return codes.Unauthenticated
 }
 
 // certificate is the caller by its certificate; shown is false if it has none.

@@ -9,12 +9,14 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
@@ -130,8 +132,12 @@ func TestCalls(t *testing.T) {
 		{"enormous", []string{"Bearer " + strings.Repeat("x", MaxToken+1)}, nil, Caller{}, "at most"},
 		{"two tokens", []string{"Bearer tok", "Bearer tok"}, nil, Caller{}, "more than one"},
 	} {
-		c := Calls{Tokens: fixed{"tok", node1}, Certificates: NewCertificates("td", ours.roots, at(0))}
+		var known Caller
+		c := Calls{Tokens: fixed{"tok", node1}, Certificates: NewCertificates("td", ours.roots, at(0)), Known: func(_ context.Context, c Caller) { known = c }}
 		got, err := c.Authenticate(call(t, tc.headers, tc.certs...))
+		if known != tc.want {
+			t.Errorf("%s: known as %v", tc.name, known)
+		}
 		if got != tc.want || (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
 			t.Errorf("%s: %v, %v; want %s", tc.name, got, err, tc.err)
 		}
@@ -143,6 +149,23 @@ func TestCalls(t *testing.T) {
 	if _, err := c.Authenticate(t.Context()); !errors.Is(err, ErrNoCredentials) {
 		t.Error(err)
 	}
+}
+
+// TestCode: a caller whose token nobody could look at is told to try again, whichever of several could not.
+func TestCode(t *testing.T) {
+	away := Chain{{"lab", fixed{"one", node1}}, {"review", unavailable{}}}
+	if _, err := away.Authenticate(t.Context(), "two"); Code(err) != codes.Unavailable {
+		t.Errorf("nobody looked: %v", err)
+	}
+	if _, err := away[:1].Authenticate(t.Context(), "two"); Code(err) != codes.Unauthenticated {
+		t.Errorf("refused: %v", err)
+	}
+}
+
+type unavailable struct{}
+
+func (unavailable) Authenticate(context.Context, string) (Caller, error) {
+	return Caller{}, fmt.Errorf("review: %w", ErrUnavailable)
 }
 
 // TestRootsChange: a certificate counts as long as its root is trusted, and no longer.

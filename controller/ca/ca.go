@@ -38,8 +38,9 @@ type Config struct {
 
 // Server issues certificates.
 type Server struct {
-	cfg Config
-	log refusalLog
+	cfg     Config
+	log     refusalLog
+	callers callers
 }
 
 // signTimeout bounds one signature; external signers take their time.
@@ -69,10 +70,19 @@ func (s *Server) serve(st grpc.ServerStream) error {
 	s.cfg.Metrics.requests.Inc()
 	caller, err := s.cfg.Auth.Authenticate(st.Context())
 	if err != nil {
-		return s.refused(caller, "", codes.Unauthenticated, "request authenticate failure: ", refuse(ReasonUnauthenticated, "%v", err))
+		reason := ReasonUnauthenticated
+		if errors.Is(err, auth.ErrUnavailable) {
+			reason = ReasonUnchecked
+		}
+		return s.refused(caller, "", auth.Code(err), "request authenticate failure: ", refuse(reason, "%v", err))
 	}
-	req := &ca.IstioCertificateRequest{}
-	if err := st.RecvMsg(req); err != nil {
+	leave, ok := s.callers.enter(caller)
+	if !ok {
+		return s.refused(caller, "", codes.ResourceExhausted, "", refuse(ReasonTooMany, "more than %d calls of one caller at once", callsOfCaller))
+	}
+	defer leave()
+	req, err := receive(st)
+	if err != nil {
 		return err
 	}
 	res, err := s.create(st.Context(), caller, req)

@@ -23,6 +23,8 @@ type Reason string
 // The reasons.
 const (
 	ReasonUnauthenticated Reason = "unauthenticated"    // no token, or none that verifies
+	ReasonUnchecked       Reason = "unchecked"          // nobody can check the token now
+	ReasonTooMany         Reason = "too_many_calls"     // at once, of one caller
 	ReasonMalformed       Reason = "malformed_identity" // what was asked for is no identity
 	ReasonNotTrusted      Reason = "not_a_node_account" // the caller may not ask for others
 	ReasonNoPod           Reason = "no_pod"             // the caller did not show a token that is bound to a pod

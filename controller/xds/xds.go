@@ -72,7 +72,7 @@ func (s *Server) DeltaAggregatedResources(gs wireStream) error {
 	caller, err := s.cfg.Auth.Authenticate(gs.Context())
 	if err != nil {
 		s.refuse("unauthenticated", caller, err)
-		return status.Error(codes.Unauthenticated, err.Error())
+		return status.Error(auth.Code(err), err.Error())
 	}
 	if s.cfg.Admit != nil {
 		if err := s.cfg.Admit(caller); err != nil {
