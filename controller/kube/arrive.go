@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 
+	securityv1 "istio.io/client-go/pkg/apis/security/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -11,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
+	"github.com/ambit-mesh/ambit/controller/strict"
 )
 
 // arrivals turns what comes over the wire into what the cache holds, each object once. It runs before the informer's own
@@ -151,7 +153,23 @@ func (a arrivals) custom(in *raw) objects.Object {
 	if a.kind.conditions {
 		a.present(key, noteOf(a.kind.name, in.text))
 	}
+	objects.NoteUnknown(o, unknownFields(o, in.text))
 	return objects.Trim(o)
+}
+
+// unknownFields are those of a policy of a later API than ours, which Istio's decoder leaves out: without them it may match more.
+func unknownFields(o objects.Object, text []byte) []string {
+	p, ok := o.(*securityv1.AuthorizationPolicy)
+	if !ok {
+		return nil
+	}
+	var parts struct {
+		Spec json.RawMessage `json:"spec"`
+	}
+	if json.Unmarshal(text, &parts) != nil || len(parts.Spec) == 0 {
+		return nil
+	}
+	return strict.Unknown(parts.Spec, p.Spec.ProtoReflect().Descriptor(), "spec")
 }
 
 func (a arrivals) key(o metav1.Object) objects.Key {

@@ -79,6 +79,23 @@ func TestUnreadable(t *testing.T) {
 	}
 }
 
+// TestUnknownFields: what Istio's decoder leaves out of a policy is noted; what users write in its place is not believed.
+func TestUnknownFields(t *testing.T) {
+	a := arrivals{kind: kindNamed(t, objects.AuthorizationPolicy), present: func(objects.Key, *noted) {}, unread: func(_ objects.Key, err error) { must(t, err) }}
+	for text, want := range map[string]string{
+		`{"spec":{"rules":[{"from":[{"source":{"namespaces":["a"],"realms":["b"]}}],"during":"noon"}]},"metadata":{"name":"p"}}`:                        "spec.rules[0].during spec.rules[0].from[0].source.realms",
+		`{"spec":{"rules":[{"from":[{"source":{"namespaces":["a"]}}]}]},"metadata":{"name":"p","annotations":{"ambit.io/unknown-fields":"x","a":"b"}}}`: "",
+		`{"metadata":{"name":"p"}}`: "",
+	} {
+		o := a.custom(rawOf(t, text))
+		got := objects.Unknown(o)
+		slices.Sort(got)
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
+
 // TestKinds: every kind decodes into something that Trim keeps the resource version of, without which an informer takes an update
 // for a repetition.
 func TestKinds(t *testing.T) {

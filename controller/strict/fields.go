@@ -12,6 +12,15 @@ import (
 
 const unknownField = "unknown field"
 
+// Unknown lists the paths of what unknownFields finds, for who takes in what an API server has stored already.
+func Unknown(text []byte, m protoreflect.MessageDescriptor, path string) []string {
+	var out []string
+	for _, err := range unknownFields(text, m, path) {
+		out = append(out, err.Field)
+	}
+	return out
+}
+
 // unknownFields lists, in order, the fields of a JSON value that a message does not have, and enum values likewise. Names are those of JSON: the API
 // server's schemas know no others, though the protobuf library does.
 func unknownFields(text []byte, m protoreflect.MessageDescriptor, path string) []*Error {

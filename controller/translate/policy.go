@@ -2,6 +2,7 @@ package translate
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -70,10 +71,15 @@ func (t *Translator) authorizationPolicy(key objects.Key) unit {
 		out.Action = authz.Action_DENY
 	}
 	var report findings
+	unknown := objects.Unknown(p)
 	for i, r := range p.Spec.Rules {
 		rule := ruleTranslator{t: t, policy: p, deny: deny, path: fmt.Sprintf("rules[%d]", i), report: &report}
+		if report.unknown(unknown, rule.path) && !deny {
+			continue
+		}
 		out.Groups = append(out.Groups, rule.groups(r)...)
 	}
+	report.unknown(slices.DeleteFunc(unknown, func(f string) bool { return strings.HasPrefix(f, "spec.rules[") }), "")
 	if deny && len(p.Spec.Rules) == 0 {
 		return unit{policies: []*authz.Authorization{out}, conditions: []objects.Condition{{
 			Type: conditionZtunnel, Status: true, Reason: reasonUnsupported, Message: "a DENY without rules denies nothing",
@@ -90,6 +96,17 @@ func (t *Translator) authorizationPolicy(key objects.Key) unit {
 type findings struct{ list []string }
 
 func (f *findings) add(path, why string) { f.list = append(f.list, path+": "+why) }
+
+// unknown notes the fields below a path that a later API may know and we do not, and reports whether there are any.
+func (f *findings) unknown(fields []string, path string) bool {
+	before := len(f.list)
+	for _, field := range fields {
+		if field = strings.TrimPrefix(field, "spec."); strings.HasPrefix(field, path) {
+			f.add(clip(field), "a field that is not known here")
+		}
+	}
+	return len(f.list) > before
+}
 
 // condition tells the owner what came of the policy.
 func (f *findings) condition(deny bool, groups int) objects.Condition {
