@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -42,7 +41,11 @@ func TestToken(t *testing.T) {
 	w := newWorld(t, kubetest.Server(t))
 	w.createPod("z")
 	good := w.token("z", auth.Audience)
-	a := NewAuthenticator(w.source(), auth.Audience)
+	src := w.source()
+	var got receiver
+	run(t, func(ctx context.Context) error { return src.Run(ctx, got.deliver) })
+	eventually(t, "the first state", got.synced)
+	a := NewAuthenticator(src, auth.Audience)
 	pod, err := w.cluster.reads.CoreV1().Pods(w.namespace).Get(t.Context(), "z", metav1.GetOptions{})
 	must(t, err)
 	want := auth.Caller{Namespace: w.namespace, ServiceAccount: "default", Pod: "z", PodUID: string(pod.UID), Node: "n1"}
@@ -77,16 +80,13 @@ func TestToken(t *testing.T) {
 	}
 	zero := int64(0)
 	must(t, w.cluster.reads.CoreV1().Pods(w.namespace).Delete(t.Context(), "z", metav1.DeleteOptions{GracePeriodSeconds: &zero}))
-	later := time.Now()
-	a.now = func() time.Time { return later }
-	eventually(t, "the token ends with its pod", func() bool {
-		later = later.Add(acceptedFor) // the API server keeps answers for some seconds too
+	eventually(t, "the token ends with its pod", func() bool { // the API server keeps answers for some seconds too
 		_, err := a.Authenticate(t.Context(), good)
 		return err != nil
 	})
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := NewAuthenticator(w.source(), auth.Audience).Authenticate(ended, w.token("", auth.Audience)); !errors.Is(err, context.Canceled) {
+	if _, err := NewAuthenticator(src, auth.Audience).Authenticate(ended, w.token("", auth.Audience)); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller that left: %v", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/cache"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
@@ -151,6 +152,18 @@ func (h *health) why(kind objects.Kind) string {
 		return err.Error()
 	}
 	return "not read yet"
+}
+
+// refused is an informer's error handler for what a leader reads in order to write: without it a missing right would keep it waiting
+// in silence. Each answer is logged once; that the server is away is known from the source.
+func refused(log *slog.Logger, what string) func(context.Context, *cache.Reflector, error) {
+	var last string // one goroutine calls
+	return func(_ context.Context, _ *cache.Reflector, err error) {
+		if answered(err) && !routine(err) && err.Error() != last {
+			last = err.Error()
+			log.Warn("cannot be read, so nothing is written there; trying again", "what", what, "err", err)
+		}
+	}
 }
 
 // answered reports an error that an API server gave, not the way to it.

@@ -41,8 +41,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		statusQueue:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "ambit_controller_status_queue", Help: "Objects whose conditions wait to be written. Not falling: the API server is slow or refuses."}),
 		rootWrites:    counter("ambit_controller_root_configmap_writes_total", "Writes of the root certificates to namespaces, by result. Growing without new namespaces: somebody else writes the same ConfigMap.", "result"),
 		webhookWrites: counter("ambit_controller_webhook_bundle_writes_total", "Writes of the root certificates to webhook configurations, by result. Growing without a rotation: somebody else writes caBundle.", "result"),
-		leader:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "ambit_controller_leader", Help: "1 on the replica that writes. The sum over replicas is 1; 0 for long: the log says why the lease cannot be had."}),
-		reviews:       counter("ambit_controller_token_reviews_total", "Tokens of callers, by result: accepted, refused, error (the API server gave no answer), cached, malformed (refused without asking).", "result"),
+		leader:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "ambit_controller_leader", Help: "1 on the replica that writes. The sum over replicas is 1, with --leader-election=false 0; 0 for long: the log says why the lease cannot be had."}),
+		reviews:       counter("ambit_controller_token_reviews_total", "Tokens of callers, by result: accepted, refused, error (the API server gave no answer), overload (too many at once: look for who sends them), cached, malformed (refused without asking).", "result"),
 	}
 	reg.MustRegister(m.events, m.sourceErrors, m.sourceFailing, m.missing, m.unreadable,
 		m.statusWrites, m.statusQueue, m.rootWrites, m.webhookWrites, m.leader, m.reviews)

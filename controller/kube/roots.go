@@ -59,9 +59,13 @@ func (r *RootConfigMaps) Distributed(_ context.Context, roots []byte) error {
 	if have == nil {
 		return errors.New("namespaces are not looked after yet")
 	}
-	for _, namespace := range r.source.informers[objects.Namespace].shared.GetStore().ListKeys() {
-		if !withoutRoots(namespace) && !holdsRoots(have, namespace, roots) {
-			return fmt.Errorf("namespace %s does not have the roots yet", namespace)
+	for _, o := range r.source.informers[objects.Namespace].shared.GetStore().List() {
+		ns, ok := o.(*corev1.Namespace)
+		if !ok || ns.DeletionTimestamp != nil || withoutRoots(ns.Name) { // one that is going, which may take for ever, takes nothing new
+			continue
+		}
+		if !holdsRoots(have, ns.Name, roots) {
+			return fmt.Errorf("namespace %s does not have the roots yet", ns.Name)
 		}
 	}
 	return nil
@@ -105,6 +109,9 @@ func (r *RootConfigMaps) Lead(ctx context.Context) error {
 		if name, err := cache.DeletionHandlingObjectToName(o); err == nil {
 			queue.AddAfter(name.Namespace, repairAfter)
 		}
+	}
+	if err := maps.Informer().SetWatchErrorHandlerWithContext(refused(r.log, "configmaps "+RootConfigMapName)); err != nil {
+		return fmt.Errorf("watch root configmaps: %w", err)
 	}
 	if _, err := maps.Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{UpdateFunc: func(_, o any) { again(o) }, DeleteFunc: again}); err != nil {
 		return fmt.Errorf("watch root configmaps: %w", err)

@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -229,7 +228,7 @@ func (w *Status) tell(ctx context.Context, k kind, want objects.Status, events *
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if want.Empty() || errors.Is(err, context.Canceled) {
+	if want.Empty() {
 		delete(w.said, want.Key)
 	} else {
 		w.said[want.Key] = string(text)

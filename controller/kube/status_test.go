@@ -138,7 +138,7 @@ func TestElect(t *testing.T) {
 	cfg := kubetest.Server(t)
 	way, through := newRoad(t, cfg)
 	w := newWorld(t, cfg)
-	e := Election{Namespace: w.namespace, Name: "writer", Duration: 6 * time.Second, Renew: 3 * time.Second, Retry: 500 * time.Millisecond}
+	e := Election{Namespace: w.namespace, Name: "writer", Duration: 10 * time.Second, Renew: 6 * time.Second, Retry: time.Second}
 	terms := make(chan string, 20)
 	replica := func(c *Cluster, name string) (stop func()) {
 		mine := e

@@ -21,12 +21,12 @@ import (
 )
 
 const (
-	// reviewsAtOnce bounds what the API server is asked at a time; all others wait their turn.
-	reviewsAtOnce = 32
+	// reviewsAtOnce bounds what the API server is asked at a time. So many others wait for their turn; above that, nobody is asked.
+	reviewsAtOnce, reviewsWaiting = 32, 4096
 	// reviewTime bounds a review, waiting included.
 	reviewTime = 10 * time.Second
-	// acceptedFor is how long an answer is believed: a node asks for a certificate for each of its accounts with one token. It
-	// is also how long a token outlives its pod here. A refusal is believed for less, since what it missed may appear.
+	// acceptedFor is how long an answer is believed, as long as the token's pod is there: a node asks for a certificate for each of
+	// its accounts with one token. A refusal is believed for less, since what it missed may appear.
 	acceptedFor = 30 * time.Second
 	refusedFor  = 2 * time.Second
 	// answersKept bounds the cache: above it, answers are not kept.
@@ -47,11 +47,12 @@ type Authenticator struct {
 	audience string
 	metrics  *Metrics
 	now      func() time.Time
-	// nodeOf finds the node of a running pod by name and uid, for API servers that do not say it.
+	// nodeOf finds the node of a pod that is there by name and uid, "" if none is: for API servers that do not say it.
 	nodeOf func(namespace, pod, uid string) string
 
 	flights singleflight.Group
 	slots   chan struct{}
+	waits   chan struct{}
 
 	mu      sync.Mutex
 	answers map[[sha256.Size]byte]answer
@@ -68,7 +69,7 @@ type answer struct {
 func NewAuthenticator(s *Source, audience string) *Authenticator {
 	return &Authenticator{
 		cluster: s.cluster, audience: audience, metrics: s.metrics, now: time.Now, nodeOf: s.nodeOf,
-		slots: make(chan struct{}, reviewsAtOnce), answers: map[[sha256.Size]byte]answer{},
+		slots: make(chan struct{}, reviewsAtOnce), waits: make(chan struct{}, reviewsAtOnce+reviewsWaiting), answers: map[[sha256.Size]byte]answer{},
 	}
 }
 
@@ -85,6 +86,10 @@ func (a *Authenticator) Authenticate(ctx context.Context, token string) (auth.Ca
 		return kept.caller, kept.err
 	}
 	ch := a.flights.DoChan(string(hash[:]), func() (any, error) {
+		if kept, ok := a.kept(hash); ok { // by a flight that has just ended
+			a.count("cached")
+			return kept.caller, kept.err
+		}
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reviewTime) // several callers may wait for it
 		defer cancel()
 		caller, final, err := a.review(ctx, token)
@@ -95,7 +100,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, token string) (auth.Ca
 	})
 	select {
 	case <-ctx.Done():
-		return auth.Caller{}, fmt.Errorf("token review: %w", ctx.Err())
+		return auth.Caller{}, fmt.Errorf("token review: %w: %w", auth.ErrUnavailable, ctx.Err())
 	case r := <-ch:
 		caller, _ := r.Val.(auth.Caller)
 		return caller, r.Err
@@ -146,18 +151,25 @@ func (a *audiences) UnmarshalJSON(data []byte) error {
 // review asks the API server. final says that it answered.
 func (a *Authenticator) review(ctx context.Context, token string) (caller auth.Caller, final bool, err error) {
 	select {
+	case a.waits <- struct{}{}:
+		defer func() { <-a.waits }()
+	default:
+		a.count("overload")
+		return auth.Caller{}, false, fmt.Errorf("token review: %w: %d wait already", auth.ErrUnavailable, cap(a.waits))
+	}
+	select {
 	case a.slots <- struct{}{}:
 		defer func() { <-a.slots }()
 	case <-ctx.Done():
-		a.count("error")
-		return auth.Caller{}, false, fmt.Errorf("token review: too many at once: %w", ctx.Err())
+		a.count("overload")
+		return auth.Caller{}, false, fmt.Errorf("token review: %w: too many at once: %w", auth.ErrUnavailable, ctx.Err())
 	}
 	res, err := a.cluster.reads.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{
 		Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{a.audience}},
 	}, metav1.CreateOptions{})
 	if err != nil {
 		a.count("error")
-		return auth.Caller{}, false, fmt.Errorf("token review: %w", err)
+		return auth.Caller{}, false, fmt.Errorf("token review: %w: %w", auth.ErrUnavailable, err)
 	}
 	caller, err = callerOf(res.Status, a.audience)
 	if err != nil {
@@ -214,11 +226,16 @@ func callerOf(s authenticationv1.TokenReviewStatus, audience string) (auth.Calle
 	return c, nil
 }
 
+// kept is an answer that still holds. That of a pod that is gone does not: the API server says so sooner than the answer ends.
 func (a *Authenticator) kept(hash [sha256.Size]byte) (answer, bool) {
 	a.mu.Lock()
-	defer a.mu.Unlock()
 	kept, ok := a.answers[hash]
-	return kept, ok && a.now().Before(kept.until)
+	a.mu.Unlock()
+	if !ok || !a.now().Before(kept.until) {
+		return answer{}, false
+	}
+	c := kept.caller
+	return kept, c.Pod == "" || a.nodeOf(c.Namespace, c.Pod, c.PodUID) != ""
 }
 
 // keep remembers an answer, not past the token's own end.

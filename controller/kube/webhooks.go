@@ -44,7 +44,7 @@ func NewWebhookBundles(c *Cluster, owner string, roots interface {
 	return &WebhookBundles{c, owner, roots, log, m}
 }
 
-// Lead writes until ctx ends. While configurations cannot be listed it waits; client-go logs why.
+// Lead writes until ctx ends. While configurations cannot be listed it waits, and the log says why.
 func (w *WebhookBundles) Lead(ctx context.Context) error {
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](retryFirst, retryMost))
 	factory := informers.NewSharedInformerFactoryWithOptions(w.cluster.reads, 0,
@@ -60,10 +60,13 @@ func (w *WebhookBundles) Lead(ctx context.Context) error {
 			queue.AddAfter(c.Name, repairAfter)
 		}
 	}
+	if err := informer.SetWatchErrorHandlerWithContext(refused(w.log, "validatingwebhookconfigurations")); err != nil {
+		return fmt.Errorf("watch webhook configurations: %w", err)
+	}
 	if _, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: add, UpdateFunc: again}); err != nil {
 		return fmt.Errorf("watch webhook configurations: %w", err)
 	}
-	factory.StartWithContext(ctx)
+	factory.StartWithContext(quiet(ctx, w.log))
 	defer factory.Shutdown()
 	done := make(chan struct{})
 	go func() {
