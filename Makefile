@@ -5,7 +5,7 @@ CNI   := build/cni
 export CGO_ENABLED ?= 0
 # Debian packages that building, testing and the demo need, and a command that shows each is there.
 PACKAGES := gcc:gcc libc6-dev:/usr/include/stdlib.h clang:clang llvm:llvm-strip libbpf-dev:/usr/include/bpf/bpf_helpers.h \
-	protobuf-compiler:protoc iproute2:ip nginx:nginx redis-server:redis-server postgresql:/usr/share/postgresql-common/pg_wrapper \
+	protobuf-compiler:protoc libprotobuf-dev:/usr/include/google/protobuf/any.proto iproute2:ip nginx:nginx redis-server:redis-server postgresql:/usr/share/postgresql-common/pg_wrapper \
 	curl:curl tcpdump:tcpdump kmod:modprobe
 CLUSTER_PACKAGES := containerd:containerd runc:runc containernetworking-plugins:/usr/lib/cni/bridge nftables:nft \
 	iptables:iptables conntrack:conntrack socat:socat
