@@ -2,6 +2,7 @@ package ztunnel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 
 	mdns "github.com/miekg/dns"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/ambit-mesh/ambit/ztunnel/dns"
 	"github.com/ambit-mesh/ambit/ztunnel/inpod"
@@ -55,6 +57,9 @@ func (r *resolver) dial(p *inpod.Pod) dns.Dial {
 	return func(ctx context.Context, network string, to netip.AddrPort) (net.Conn, error) {
 		if network == "udp" {
 			c, err := r.dialer.DialUDP(ctx, p.UID, to)
+			if errors.Is(err, unix.EPERM) && p.Has(to.Addr()) {
+				return nil, fmt.Errorf("%w: %w", dns.ErrNotKnown, err)
+			}
 			if err != nil {
 				return nil, err // not a nil *net.UDPConn in an interface
 			}
@@ -80,19 +85,29 @@ func (r *resolver) nameservers(p *inpod.Pod) []netip.AddrPort {
 	return servers
 }
 
-// asked tells which nameserver a captured TCP connection was for: the kernel program restores it as the local address. Over
-// UDP that cannot be known.
+// asked tells what to dial for the nameserver that a captured question was for. Of a TCP connection the kernel program restores
+// that address as the local one. Over UDP it is the client's own: a resolver's socket that connects to the client is connected
+// by the kernel program to whom the client addressed, or refused with EPERM where that is not known (bpf/README.md).
 func asked(p *inpod.Pod) func(client, local net.Addr) (netip.AddrPort, bool) {
-	return func(_, local net.Addr) (netip.AddrPort, bool) {
-		tcp, ok := local.(*net.TCPAddr)
-		if !ok {
+	return func(client, local net.Addr) (netip.AddrPort, bool) {
+		switch local := local.(type) {
+		case *net.TCPAddr:
+			a := unmapped(local.AddrPort())
+			return a, !a.Addr().IsLoopback() && !p.Has(a.Addr())
+		case *net.UDPAddr:
+			from, ok := client.(*net.UDPAddr)
+			if !ok {
+				return netip.AddrPort{}, false
+			}
+			a := unmapped(from.AddrPort())
+			return a, p.Has(a.Addr())
+		default:
 			return netip.AddrPort{}, false
 		}
-		a := tcp.AddrPort()
-		a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
-		return a, !a.Addr().IsLoopback() && !p.Has(a.Addr())
 	}
 }
+
+func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
 func hasIPv6(addrs []netip.Addr) bool {
 	for _, a := range addrs {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/ambit-mesh/ambit/test/netlab"
 	"github.com/ambit-mesh/ambit/test/programs/result"
 )
@@ -30,6 +32,7 @@ func services() Check {
 			{"DNS name outside the mesh is forwarded", func(ctx context.Context, w *World) (string, error) {
 				return w.nameOutside(ctx, "A", "192.0.2.1")
 			}},
+			{"the nameserver that was meant is asked", anotherNameserver},
 			{"endpoints are balanced", func(ctx context.Context, w *World) (string, error) { return w.balanced(ctx, w.webVIP[0]) }},
 			{"an unready endpoint gets nothing new", func(ctx context.Context, w *World) (string, error) {
 				return w.unready(ctx, w.webVIP[0])
@@ -95,6 +98,40 @@ func (w *World) nameOutside(ctx context.Context, kind, want string) (string, err
 		return "", fmt.Errorf("the ztunnel forwarded %.0f questions, want 2", after-before)
 	}
 	return fmt.Sprintf("%s %s is %s, from %s; the ztunnel forwarded both questions", outsideName, kind, want, servers[0]), nil
+}
+
+// anotherNameserver asks a server that is in no resolv.conf, which has an answer of its own, and then the cluster's again.
+func anotherNameserver(ctx context.Context, w *World) (string, error) {
+	const port, own = 53, "192.0.2.77"
+	if err := w.serve(ctx, w.bystander, port, "dnsd", "--record", outsideName+"="+own); err != nil {
+		return "", err
+	}
+	p, err := w.Lab.Process(processName(w.bystander, "dnsd"))
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = p.Stop(context.WithoutCancel(ctx), unix.SIGKILL, 5*time.Second) }()
+	before, err := w.questionsForwarded(ctx)
+	if err != nil {
+		return "", err
+	}
+	servers := []string{fmt.Sprintf("%s:%d", w.bystander.IP4(), port), fmt.Sprintf("[%s]:%d", w.bystander.IP6(), port)}
+	for _, server := range servers {
+		for _, transport := range []string{"--tcp=false", "--tcp=true"} {
+			answer, err := run[result.DNS](ctx, w, w.client, "dns", transport, "--server", server, outsideName)
+			if err != nil {
+				return "", fmt.Errorf("%s, %s: %w", server, transport, err)
+			}
+			if !slices.Equal(answer.Answers, []string{own}) || answer.From != server {
+				return "", fmt.Errorf("%s: %+v, want %s from %s", transport, answer, own, server)
+			}
+		}
+	}
+	after, err := w.questionsForwarded(ctx)
+	if err == nil && after-before < 4 {
+		err = fmt.Errorf("the ztunnel forwarded %.0f questions, want 4", after-before)
+	}
+	return fmt.Sprintf("%s is %s at %s, over UDP, TCP, IPv4 and IPv6; through the ztunnel", outsideName, own, servers[0]), err
 }
 
 // balanced makes many connections and wants every endpoint to get a fair share.

@@ -23,6 +23,9 @@ const (
 	attempts       = 2               // of each nameserver
 )
 
+// ErrNotKnown is Dial's answer where it was to find the nameserver that the application addressed, and nothing tells.
+var ErrNotKnown = errors.New("nothing tells which nameserver was addressed")
+
 // errNoServer says that it is not known whom to ask.
 var errNoServer = errors.New("no nameserver known")
 

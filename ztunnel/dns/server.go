@@ -46,10 +46,10 @@ type Config struct {
 	Names Names
 	NoV6  bool // the pod has no IPv6: AAAA questions about the mesh get no records
 	Dial  Dial
-	// Asked is the nameserver that the application addressed, as far as known, given the two ends of the socket on
-	// which the question arrived. May be nil.
+	// Asked is what to dial for the nameserver that the application addressed, as far as known, given the two ends of the
+	// socket on which the question arrived. May be nil.
 	Asked func(client, local net.Addr) (netip.AddrPort, bool)
-	// Servers are asked in this order where Asked does not know.
+	// Servers are asked in this order where Asked does not know, and where Dial says ErrNotKnown of what it told.
 	Servers []netip.AddrPort
 	Pick    func(n int) int
 	Metrics Metrics // may be nil
@@ -275,6 +275,9 @@ func (s *Server) answer(ctx context.Context, q *dns.Msg, raw []byte, tcp bool, l
 	}
 	begun := time.Now()
 	msg, err := forward(ctx, s.cfg.Dial, s.serversFor(client, local), tcp, dns.Id(), raw, q)
+	if errors.Is(err, ErrNotKnown) {
+		msg, err = forward(ctx, s.cfg.Dial, s.cfg.Servers, tcp, dns.Id(), raw, q)
+	}
 	if err == nil {
 		msg, err = fit(msg, limit)
 	}

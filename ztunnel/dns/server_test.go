@@ -3,6 +3,7 @@ package dns
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -240,6 +241,16 @@ func TestServersAreTriedInTurn(t *testing.T) {
 	}
 	if c.failures.Load() != 1 {
 		t.Errorf("%d failures", c.failures.Load())
+	}
+	nobody := func(ctx context.Context, network string, s netip.AddrPort) (net.Conn, error) {
+		if s == dead {
+			return nil, fmt.Errorf("dial: %w", ErrNotKnown)
+		}
+		return dialUpstream(ctx, network, s)
+	}
+	addr, _, _ = serve(t, func(c *Config) { c.Dial, c.Servers, c.Asked = nobody, []netip.AddrPort{server}, asked }, podLine)
+	if m := query(t, "udp", addr, "www.example.org.", dns.TypeA, 0); len(m.Answer) != 1 {
+		t.Errorf("nothing tells which server was addressed, and none was asked: %v", m)
 	}
 }
 

@@ -258,11 +258,14 @@ func (d dialer) DialTCP(ctx context.Context, uid string, dst, present netip.Addr
 	return c, nil
 }
 
-// DialUDP implements sockets.Dialer.
+// DialUDP implements sockets.Dialer. To the pod's own address it is EPERM: no kernel program knows here whom a client asked.
 func (d dialer) DialUDP(_ context.Context, uid string, dst netip.AddrPort) (*net.UDPConn, error) {
 	p := d.pod(uid)
 	if p == nil {
 		return nil, &sockets.Error{Op: sockets.OpTake, Dst: dst, Err: fmt.Errorf("pod %s: %w", uid, sockets.ErrUnknownPod)}
+	}
+	if p.Has(dst.Addr()) {
+		return nil, &sockets.Error{Op: sockets.OpConnect, Dst: dst, Err: unix.EPERM}
 	}
 	return net.DialUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(p.Addresses[0], 0)), net.UDPAddrFromAddrPort(dst))
 }
