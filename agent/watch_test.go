@@ -35,8 +35,10 @@ func procfs(t *testing.T, names map[int]string) string {
 				t.Fatal(err)
 			}
 		}
-		if err := os.Symlink("/proc/self/ns/net", filepath.Join(proc, "ns", "net")); err != nil {
-			t.Fatal(err)
+		for _, ns := range []string{"net", "pid"} {
+			if err := os.Symlink("/proc/self/ns/"+ns, filepath.Join(proc, "ns", ns)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	return dir
@@ -74,7 +76,7 @@ func TestKubeletIsIdentifiedOrGetsNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			cancel()
-			if got.PID != c.want || c.want != 0 && (got.Start != 777 || got.Netns != 5) || c.want == 0 && got != (datapath.Kubelet{}) {
+			if got.PID != c.want || c.want != 0 && (got.Start != 777 || got.Netns != 5 || got.PIDNS == 0) || c.want == 0 && got != (datapath.Kubelet{}) {
 				t.Errorf("the kernel was told %+v", got)
 			}
 			if said := *k.state.Load(); !strings.Contains(said, c.why) {
