@@ -5,13 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // mark is the environment variable that tells which folder's processes a process is of. It is inherited, so it finds all of
@@ -118,15 +122,16 @@ func processesOf(dir string) ([]int, error) {
 	return found, nil
 }
 
-// parentOf reads the parent from /proc/PID/stat; a zombie does not live. The name, in parentheses, may hold anything.
+// parentOf reads the parent from /proc/PID/stat. A zombie does not live, unless threads besides the first one are still
+// closing what the process has open, its ports among them. The name, in parentheses, may hold anything.
 func parentOf(pid int) (parent int, living bool) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, false
 	}
 	_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
-	fields := strings.Fields(rest)
-	if len(fields) < 2 || fields[0] == "Z" || fields[0] == "X" {
+	fields := strings.Fields(rest) // from the third on
+	if len(fields) < 18 || fields[0] == "X" || fields[0] == "Z" && (fields[17] == "1" || fields[17] == "0") {
 		return 0, false
 	}
 	parent, err = strconv.Atoi(fields[1])
@@ -134,30 +139,54 @@ func parentOf(pid int) (parent int, living bool) {
 }
 
 // killAll ends all of dir's processes: politely first, so that files are closed, then not. It looks again after each round
-// because a process may have started another meanwhile.
+// because a process may have started another meanwhile, and returns when the last thread of the last one is gone: one that is
+// ending still holds its ports and control groups, but shows the mark no more.
 func killAll(ctx context.Context, dir string, polite time.Duration) error {
-	began, signal := time.Now(), syscall.SIGTERM
-	for {
-		if time.Since(began) >= polite {
-			signal = syscall.SIGKILL
+	began, ending := time.Now(), map[int]int{} // pid to a descriptor of that very process
+	defer func() {
+		for _, fd := range ending {
+			_ = unix.Close(fd)
 		}
+	}()
+	for {
 		pids, err := processesOf(dir)
 		if err != nil {
 			return err
 		}
-		if len(pids) == 0 {
-			return nil
+		again := time.Since(began) >= polite // in a polite round each is told once
+		signal := unix.SIGTERM
+		if again {
+			signal = unix.SIGKILL
 		}
-		if signal == syscall.SIGKILL || time.Since(began) < 10*time.Millisecond {
-			for _, pid := range pids {
-				if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-					return fmt.Errorf("end process %d: %w", pid, err)
+		for _, pid := range pids {
+			if _, told := ending[pid]; told && !again {
+				continue
+			} else if !told {
+				fd, err := unix.PidfdOpen(pid, 0)
+				if errors.Is(err, unix.ESRCH) {
+					continue
+				} else if err != nil {
+					return fmt.Errorf("process %d: %w", pid, err)
 				}
+				ending[pid] = fd
 			}
+			if err := unix.PidfdSendSignal(ending[pid], signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+				return fmt.Errorf("end process %d: %w", pid, err)
+			}
+		}
+		for pid, fd := range ending {
+			// Readable once the process has ended, all its threads (pidfd_open(2)).
+			if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0); err == nil && n == 1 {
+				_ = unix.Close(fd)
+				delete(ending, pid)
+			}
+		}
+		if len(pids) == 0 && len(ending) == 0 {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("processes %v of %s do not end: %w", pids, dir, ctx.Err())
+			return fmt.Errorf("processes %v of %s do not end: %w", slices.Sorted(maps.Keys(ending)), dir, ctx.Err())
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

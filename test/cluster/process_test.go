@@ -2,11 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // TestKillAll: a folder's processes are found by nothing but their mark, with their descendants even of another
@@ -57,6 +63,63 @@ func TestKillAll(t *testing.T) {
 	if err := remove(t.Context(), mine); err != nil {
 		t.Errorf("again: %v", err)
 	}
+}
+
+// headless makes the test's own program one whose first thread has ended while another holds a port.
+const headless = "AMBIT_TEST_HEADLESS"
+
+func init() {
+	if os.Getenv(headless) == "" {
+		return
+	}
+	runtime.LockOSThread() // the first one
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		fmt.Println(l.Addr())
+		for {
+			time.Sleep(time.Hour)
+		}
+	}()
+	_, _, _ = unix.RawSyscall(unix.SYS_EXIT, 0, 0, 0) // of this thread only
+}
+
+// TestThreadsLive: a process whose first thread has ended lives while it has others, and is ended with them.
+func TestThreadsLive(t *testing.T) {
+	dir := t.TempDir()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := start(dir, "parent", []string{"sh", "-c", "env -i " + headless + "=1 " + self + " & wait"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := killAll(context.Background(), dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	var address string
+	if err := p.until(t.Context(), func(context.Context) error {
+		text, err := os.ReadFile(p.log)
+		if address = strings.TrimSpace(string(text)); err == nil && address == "" {
+			err = errors.New("it does not listen")
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := killAll(t.Context(), dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatalf("after the end of all processes: %v", err)
+	}
+	l.Close()
 }
 
 // TestUntil: a program that ends before it is ready is told of with what it said.
