@@ -102,7 +102,7 @@ build-lab: build ## the programs, the lab's helpers and the CNI plugins it chain
 images: ## OCI images of agent, ztunnel and controller in build/images, no Docker needed (IMAGES="--push --hub HOST/PATH --tag TAG")
 	go -C deploy/images run . --source $(CURDIR) --out $(CURDIR)/build/images $(IMAGES)
 
-chart: ## the Helm chart with CRDs, and plain manifests of it, in build/chart (CHART="--set mesh.trustDomain=example.org")
+chart: ## the Helm chart with CRDs, and plain manifests of it, in build/chart (CHART="--set hub=HOST/PATH --set tag=TAG")
 	go -C deploy/chart run . --source $(CURDIR) --out $(CURDIR)/build/chart $(CHART)
 
 ##@ Keep it in order

@@ -2,12 +2,14 @@ package main
 
 import (
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	chart "helm.sh/helm/v4/pkg/chart/v2"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,15 +27,20 @@ var system = Release{"ambit", "mesh-system"}
 
 func render(t *testing.T, set ...string) (string, error) {
 	t.Helper()
-	values, err := readValues(nil, set)
+	values, err := readValues(nil, append([]string{"hub=registry.example/ambit"}, set...))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return Render(load(t), system, values)
+}
+
+func load(t *testing.T) *chart.Chart {
+	t.Helper()
 	c, err := Load("ambit", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Render(c, system, values)
+	return c
 }
 
 // objects are the manifests, decoded strictly: a field that Kubernetes does not know is an error.
@@ -100,12 +107,80 @@ func TestPrivileges(t *testing.T) {
 		if pod.Labels["istio.io/dataplane-mode"] != "none" {
 			t.Errorf("%s may be enrolled itself", name)
 		}
+		if c.TerminationMessagePolicy != corev1.TerminationMessageFallbackToLogsOnError {
+			t.Errorf("%s: kubectl describe pod does not say why it ended", name)
+		}
 		if c.ReadinessProbe == nil || len(c.Resources.Requests) == 0 || pod.Spec.PriorityClassName == "" {
 			t.Errorf("%s: no readiness, no requests or no priority", name)
 		}
 	}
 	if *pods["ambit-ztunnel"].Spec.AutomountServiceAccountToken {
 		t.Error("the ztunnel gets a token for the API server")
+	}
+}
+
+// What comes up is for the cluster to say: replicas in several zones and on several nodes, a budget that lets nodes be drained
+// and never takes the last of two, and an upgrade that starts the new one first.
+func TestAvailability(t *testing.T) {
+	seen := 0
+	for _, o := range objects(t) {
+		switch o := o.(type) {
+		case *appsv1.Deployment:
+			seen++
+			var keys []string
+			for _, c := range o.Spec.Template.Spec.TopologySpreadConstraints {
+				keys = append(keys, c.TopologyKey)
+				if c.WhenUnsatisfiable != corev1.ScheduleAnyway || !maps.Equal(c.LabelSelector.MatchLabels, o.Spec.Selector.MatchLabels) {
+					t.Errorf("%s: %+v", o.Name, c)
+				}
+			}
+			if !slices.Equal(keys, []string{"topology.kubernetes.io/zone", "kubernetes.io/hostname"}) || *o.Spec.Replicas < 2 {
+				t.Errorf("%s: %d replicas, spread over %v", o.Name, *o.Spec.Replicas, keys)
+			}
+			if r := o.Spec.Strategy.RollingUpdate; r.MaxUnavailable.IntValue() != 0 || r.MaxSurge.IntValue() != 1 {
+				t.Errorf("%s: %+v", o.Name, r)
+			}
+		case *appsv1.DaemonSet:
+			seen++
+			if r := o.Spec.UpdateStrategy.RollingUpdate; o.Name == "ambit-ztunnel" && (r.MaxSurge.IntValue() != 1 || r.MaxUnavailable.IntValue() != 0) {
+				t.Errorf("%s: %+v", o.Name, r)
+			}
+			if !slices.Equal(o.Spec.Template.Spec.Tolerations, []corev1.Toleration{{Operator: corev1.TolerationOpExists}}) {
+				t.Errorf("%s runs on some nodes only: %v", o.Name, o.Spec.Template.Spec.Tolerations)
+			}
+		case *policyv1.PodDisruptionBudget:
+			seen++
+			if o.Spec.MaxUnavailable.IntValue() != 1 || o.Spec.Selector.MatchLabels["app"] != "ambit-controller" {
+				t.Errorf("%s: %+v", o.Name, o.Spec)
+			}
+		}
+	}
+	if seen != 4 {
+		t.Errorf("%d of them, want agent, ztunnel, controller and a budget", seen)
+	}
+}
+
+// The images are whose they are: a default would be somebody else's.
+func TestHubMustBeSaid(t *testing.T) {
+	if _, err := Render(load(t), system, nil); err == nil || !strings.Contains(err.Error(), "hub is not set") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNotes(t *testing.T) {
+	values := map[string]any{"hub": "registry.example/ambit"}
+	all, err := files(load(t), system, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes := all["ambit/templates/NOTES.txt"]
+	for _, want := range []string{"kubectl -n mesh-system rollout status daemonset/ambit-ztunnel", "istio.io/dataplane-mode=ambient"} {
+		if !strings.Contains(notes, want) {
+			t.Errorf("no %q in\n%s", want, notes)
+		}
+	}
+	if text, err := Render(load(t), system, values); err != nil || strings.Contains(text, "rollout status") {
+		t.Errorf("the notes are among the manifests, or %v", err)
 	}
 }
 
@@ -166,12 +241,20 @@ func TestNamespaces(t *testing.T) {
 
 func TestSchema(t *testing.T) {
 	for set, want := range map[string]string{
-		"mesh.rootNamespcae=x":      "rootNamespcae",
-		"mesh.logLevel=loud":        "logLevel",
-		"controller.replicas=0":     "replicas",
-		"ztunnel.drainSeconds=soon": "drainSeconds",
-		"controller.webhook=maybe":  "webhook",
-		"agent.cniConfDir=etc":      "cniConfDir",
+		"mesh.rootNamespcae=x":               "rootNamespcae",
+		"mesh.logLevel=loud":                 "logLevel",
+		"controller.replicas=0":              "replicas",
+		"ztunnel.drainSeconds=soon":          "drainSeconds",
+		"controller.webhook=maybe":           "webhook",
+		"agent.cniConfDir=etc":               "cniConfDir",
+		"hub=https://registry.example/ambit": "hub",
+		"hub=registry.example/ambit/":        "hub",
+		"tag=v1:2":                           "tag",
+		"mesh.ranges={ten/8}":                "ranges",
+		"mesh.network=a b":                   "network",
+		"ztunnel.certificateTTL=0h":          "certificateTTL",
+		"controller.cacertsSecret=Ca Certs":  "cacertsSecret",
+		"agent.kubeletName=a b":              "kubeletName",
 	} {
 		if _, err := render(t, set); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", set, err)
@@ -232,7 +315,7 @@ func TestPackage(t *testing.T) {
 // What is given to the controller wins over MeshConfig, so values that were not set are not given.
 func TestMeshConfigHasASay(t *testing.T) {
 	for set, want := range map[string][2]bool{
-		"hub=x":                          {false, false},
+		"tag=x":                          {false, false},
 		"mesh.trustDomain=corp.example":  {true, false},
 		"mesh.rootNamespace=istio-mesh":  {false, true},
 		"mesh.trustDomain=cluster.local": {true, false}, // the default, but said

@@ -34,11 +34,7 @@ func Load(dir, version string) (*chart.Chart, error) {
 // Render is what Helm would install: manifests in the order of installation. Values that the schema does not allow are an
 // error that names each.
 func Render(c *chart.Chart, r Release, values map[string]any) (string, error) {
-	all, err := util.ToRenderValues(c, values, common.ReleaseOptions{Name: r.Name, Namespace: r.Namespace, IsInstall: true}, common.DefaultCapabilities)
-	if err != nil {
-		return "", err
-	}
-	files, err := engine.Render(c, all)
+	files, err := files(c, r, values)
 	if err != nil {
 		return "", err
 	}
@@ -52,11 +48,21 @@ func Render(c *chart.Chart, r Release, values map[string]any) (string, error) {
 		return "", err
 	}
 	// The agent needs the node's namespaces and folders, which clusters may refuse by default.
-	parts := []string{"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: " + r.Namespace + "\n  labels:\n    pod-security.kubernetes.io/enforce: privileged"}
+	parts := []string{"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: " + r.Namespace + "\n  labels:\n    pod-security.kubernetes.io/enforce: privileged" +
+		"\n    pod-security.kubernetes.io/audit: privileged\n    pod-security.kubernetes.io/warn: privileged"}
 	for _, m := range manifests {
 		parts = append(parts, strings.TrimSpace(m.Content))
 	}
 	return document(parts), nil
+}
+
+// files are all that the templates make, by their names; NOTES.txt, which Helm shows after installing, is among them.
+func files(c *chart.Chart, r Release, values map[string]any) (map[string]string, error) {
+	all, err := util.ToRenderValues(c, values, common.ReleaseOptions{Name: r.Name, Namespace: r.Namespace, IsInstall: true}, common.DefaultCapabilities)
+	if err != nil {
+		return nil, err
+	}
+	return engine.Render(c, all)
 }
 
 // Package writes the chart with its CRDs as an archive that helm installs, and returns the archive's path.

@@ -81,7 +81,7 @@ func install() Check {
 // chart renders the chart with these values to a folder of its own, and answers that.
 func (w *World) chart(ctx context.Context, name string, set ...string) (dir string, err error) {
 	dir = filepath.Join(w.Work, name)
-	args := []string{"-C", filepath.Join(w.Tree, "deploy/chart"), "run", ".", "--source", w.Tree, "--out", dir}
+	args := []string{"-C", filepath.Join(w.Tree, "deploy/chart"), "run", ".", "--source", w.Tree, "--out", dir, "--set", "hub=docker.io/ambit"}
 	for _, s := range set {
 		args = append(args, "--set", s)
 	}

@@ -1,5 +1,5 @@
 {{- define "ambit.image" -}}
-{{ .root.Values.hub }}/{{ .name }}:{{ .root.Values.tag | default .root.Chart.AppVersion }}
+{{ required "hub is not set: no images are published. Push your own (make images IMAGES=\"--push --hub HOST/PATH --tag TAG\") and set hub=HOST/PATH and tag=TAG" .root.Values.hub }}/{{ .name }}:{{ .root.Values.tag | default .root.Chart.AppVersion }}
 {{- end }}
 
 {{- define "ambit.labels" -}}
