@@ -81,18 +81,35 @@ func TestProcessesAreKilledAndStartedAgain(t *testing.T) {
 	}
 }
 
-// A program without privileges has none, and cannot get any.
+// A program without privileges has none, and cannot get any; nor has another user's. Either may lie where only root may look:
+// in a clone in root's home, built with a narrow umask.
 func TestNoPrivileges(t *testing.T) {
 	lab := labtest.Up(t, "bare")
 	pod := addPod(t, lab, "shop", "a", "n1")
-	out, err := lab.Exec(t.Context(), netlab.Spec{Pod: pod.Ref(), User: "1337", NoPrivileges: true, Argv: []string{
-		"sh", "-c", `id -u; grep -E "^(Cap(Inh|Prm|Eff|Bnd|Amb)|NoNewPrivs):" /proc/self/status | tr -d '\t'`,
-	}})
-	if err := errors.Join(err, out.Err()); err != nil {
+	closed := t.TempDir()
+	shell, err := os.ReadFile("/bin/sh")
+	if err := errors.Join(err, os.Chmod(closed, 0o700), os.WriteFile(filepath.Join(closed, "sh"), shell, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	want := "1337\nCapInh:0000000000000000\nCapPrm:0000000000000000\nCapEff:0000000000000000\nCapBnd:0000000000000000\nCapAmb:0000000000000000\nNoNewPrivs:1\n"
-	if out.Stdout != want {
-		t.Errorf("privileges:\n%s", out.Stdout)
+	for _, tc := range []struct {
+		bare  bool
+		lines string
+	}{
+		{true, "CapInh:0000000000000000\nCapPrm:0000000000000000\nCapEff:0000000000000000\nCapBnd:0000000000000000\nCapAmb:0000000000000000\nNoNewPrivs:1\n"},
+		{false, "CapInh:0000000000000000\nCapPrm:0000000000000000\nCapEff:0000000000000000\nCapAmb:0000000000000000\nNoNewPrivs:0\n"},
+	} {
+		fields := "Inh|Prm|Eff|Amb"
+		if tc.bare {
+			fields += "|Bnd"
+		}
+		out, err := lab.Exec(t.Context(), netlab.Spec{Pod: pod.Ref(), User: "1337", NoPrivileges: tc.bare, Argv: []string{
+			filepath.Join(closed, "sh"), "-c", `id -u; grep -E "^(Cap(` + fields + `)|NoNewPrivs):" /proc/self/status | tr -d '\t'; cat ` + closed + `/sh || true`,
+		}})
+		if err := errors.Join(err, out.Err()); err != nil {
+			t.Fatal(err)
+		}
+		if out.Stdout != "1337\n"+tc.lines {
+			t.Errorf("no privileges %v: %s", tc.bare, out.Stdout)
+		}
 	}
 }

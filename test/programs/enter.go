@@ -119,7 +119,7 @@ func ownMounts(etc string, drop []string) error {
 	return nil
 }
 
-// becomeUser gives up root for good and returns the user's home.
+// becomeUser gives up root, for good once a program is executed, and returns the user's home.
 func becomeUser(name string, bare bool) (home string, err error) {
 	uid, gid, home := 0, 0, "/"
 	if u, lookupErr := user.Lookup(name); lookupErr == nil {
@@ -141,8 +141,26 @@ func becomeUser(name string, bare bool) (home string, err error) {
 			return "", fmt.Errorf("no new privileges: %w", err)
 		}
 	}
+	if err := unix.Prctl(unix.PR_SET_KEEPCAPS, 1, 0, 0, 0); err != nil {
+		return "", fmt.Errorf("keep capabilities until exec: %w", err)
+	}
 	if err := errors.Join(syscall.Setgroups([]int{gid}), syscall.Setgid(gid), syscall.Setuid(uid)); err != nil {
 		return "", fmt.Errorf("become user %s: %w", name, err)
 	}
-	return home, nil
+	if uid == 0 {
+		return home, nil
+	}
+	return home, untilExec()
+}
+
+// untilExec leaves this thread, which is nobody's any more, the one capability to start a program that only its owner may reach:
+// people clone into home folders that are closed to others. exec of a user who is not root takes it away (capabilities(7)).
+func untilExec() error {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	const reach = 1 << unix.CAP_DAC_OVERRIDE
+	data := [2]unix.CapUserData{{Effective: reach, Permitted: reach}}
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return fmt.Errorf("give up capabilities: %w", err)
+	}
+	return nil
 }
