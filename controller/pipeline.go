@@ -98,7 +98,7 @@ func (p *pipeline) put(o translate.Output) {
 		p.onFailed()
 		p.log.Error("resource cannot be encoded; clients keep what they have of it", "err", o.Err)
 	case o.Policy != nil:
-		p.batch.PutPolicy(o.Name, o.Encoded)
+		p.batch.PutPolicy(o.Name, o.Policy, o.Encoded)
 	case o.IsPolicy:
 		p.batch.RemovePolicy(o.Name)
 	case o.Address != nil:

@@ -34,9 +34,11 @@ func (b *Batch) PutAddress(name string, a *workload.Address, encoded []byte) {
 	b.addresses = append(b.addresses, e)
 }
 
-// PutPolicy replaces the policy of that name. encoded is its deterministic encoding and is copied.
-func (b *Batch) PutPolicy(name string, encoded []byte) {
-	b.policies = append(b.policies, newEntry(authz.TypeURL, name, encoded))
+// PutPolicy replaces the policy of that name. encoded is p in deterministic encoding and is copied.
+func (b *Batch) PutPolicy(name string, p *authz.Authorization, encoded []byte) {
+	e := newEntry(authz.TypeURL, name, encoded)
+	e.scoped = scopeOf(p)
+	b.policies = append(b.policies, e)
 }
 
 // RemoveAddress says that there is no address of that name any more.

@@ -24,6 +24,7 @@ type entry struct {
 	aliases  []string // network/ip
 	services []string // of a workload: those it is an endpoint of
 	node     string   // of a workload
+	scoped   *scoped  // of a policy; nil of all else
 
 	older, newer *entry
 }

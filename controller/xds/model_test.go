@@ -23,6 +23,9 @@ type world struct {
 	wl   map[string]*workload.Address
 	pol  map[string]*authz.Authorization
 	tick int
+
+	since   map[[2]string]int // tick from which on a policy applies to a workload
+	clients []*model
 }
 
 func (w *world) publish(change func()) {
@@ -60,6 +63,23 @@ func (w *world) publish(change func()) {
 	if err := w.tab.Publish(addr, pol, epoch); err != nil {
 		w.t.Fatal(err)
 	}
+	for name := range oldW {
+		for p := range oldP {
+			if pair := [2]string{name, p}; !w.applies(name, p) {
+				delete(w.since, pair)
+				for _, m := range w.clients {
+					delete(m.applied, pair)
+				}
+			}
+		}
+	}
+	for name := range w.wl {
+		for p := range w.pol {
+			if _, ok := w.since[[2]string{name, p}]; !ok && w.applies(name, p) {
+				w.since[[2]string{name, p}] = w.tick
+			}
+		}
+	}
 }
 
 // restart is another process that has read the same world.
@@ -79,8 +99,12 @@ type model struct {
 	s        *session
 	held     map[string]map[string]string // type, name: version of what was accepted
 	names    map[string][]string          // policies that a held workload names
+	broad    map[string]bool              // held policies that apply to all
+	applied  map[[2]string]bool           // workload and policy: it applied here, and in the world from what is known here to now
+	as       map[string]int               // tick of the world as which a held name is known
 	bad      map[string]string            // version that was rejected, by type and name
 	flight   []*discovery.DeltaDiscoveryResponse
+	ticks    []int // of the world, when those were made
 	now      time.Time
 }
 
@@ -93,7 +117,7 @@ func (m *model) request(req *discovery.DeltaDiscoveryRequest) {
 // connect opens a stream, with a list that may hold more than there is.
 func (m *model) connect(extra int) {
 	m.s = newSession(node{node: "n1", role: proxyRole})
-	m.flight = nil
+	m.flight, m.ticks = nil, nil
 	for _, url := range []string{workload.AddressTypeURL, authz.TypeURL} {
 		req := &discovery.DeltaDiscoveryRequest{TypeUrl: url, InitialResourceVersions: maps.Clone(m.held[url])}
 		for i := range extra {
@@ -133,7 +157,7 @@ func (m *model) receive() bool {
 	if err := proto.Unmarshal(data.Materialize(), msg); err != nil {
 		m.t.Fatal(err)
 	}
-	m.flight = append(m.flight, msg)
+	m.flight, m.ticks = append(m.flight, msg), append(m.ticks, m.w.tick)
 	return true
 }
 
@@ -144,6 +168,7 @@ func (m *model) answer(n int) {
 	}
 	msg := m.flight[0]
 	m.flight = m.flight[1:]
+	defer func() { m.ticks = m.ticks[1:] }()
 	held := m.held[msg.TypeUrl]
 	var complaint []string
 	seen := map[string]bool{}
@@ -158,13 +183,19 @@ func (m *model) answer(n int) {
 			continue
 		}
 		delete(m.bad, msg.TypeUrl+x.Name)
-		held[x.Name] = x.Version
+		held[x.Name], m.as[x.Name] = x.Version, m.ticks[0]
 		if msg.TypeUrl == workload.AddressTypeURL {
 			a := &workload.Address{}
 			if err := x.Resource.UnmarshalTo(a); err != nil {
 				m.t.Fatal(err)
 			}
 			m.names[x.Name] = a.GetWorkload().GetAuthorizationPolicies()
+		} else {
+			p := &authz.Authorization{}
+			if err := x.Resource.UnmarshalTo(p); err != nil {
+				m.t.Fatal(err)
+			}
+			m.broad[x.Name] = p.Scope != authz.Scope_WORKLOAD_SELECTOR
 		}
 	}
 	for _, name := range msg.RemovedResources {
@@ -194,6 +225,55 @@ func (m *model) check() {
 				m.t.Fatalf("%s is held and names policy %s, which is not", name, p)
 			}
 		}
+	}
+	m.checkScopes()
+}
+
+// checkScopes: a policy that applies to a workload all the time in the world does so here, once it has.
+func (m *model) checkScopes() {
+	for name := range m.held[workload.AddressTypeURL] {
+		for p := range m.held[authz.TypeURL] {
+			pair := [2]string{name, p}
+			_, badW := m.bad[workload.AddressTypeURL+name]
+			_, badP := m.bad[authz.TypeURL+p]
+			since, applies := m.w.since[pair]
+			switch here := m.broad[p] || slices.Contains(m.names[name], p); {
+			case badW || badP || !applies:
+				delete(m.applied, pair)
+			case here:
+				m.applied[pair] = m.applied[pair] || since <= min(m.as[name], m.as[p])
+			case m.applied[pair]:
+				m.t.Fatalf("%s applies to %s no more for a moment", p, name)
+			}
+		}
+	}
+}
+
+// applies reports whether a policy is for a workload.
+func (w *world) applies(workload, policy string) bool {
+	a, p := w.wl[workload], w.pol[policy]
+	if a == nil || p == nil {
+		return false
+	}
+	return p.Scope != authz.Scope_WORKLOAD_SELECTOR || slices.Contains(a.GetWorkload().GetAuthorizationPolicies(), policy)
+}
+
+// rescope makes a policy one for all, or for the workloads whose numbers share a bit with selector.
+func (w *world) rescope(policy string, selector int) {
+	p := proto.Clone(w.pol[policy]).(*authz.Authorization)
+	p.Scope, p.Name = authz.Scope_NAMESPACE, fmt.Sprint(w.tick)
+	if selector > 0 {
+		p.Scope = authz.Scope_WORKLOAD_SELECTOR
+	}
+	w.pol[policy] = p
+	for name, a := range w.wl {
+		a = proto.Clone(a).(*workload.Address)
+		names := slices.DeleteFunc(slices.Clone(a.GetWorkload().AuthorizationPolicies), func(s string) bool { return s == policy })
+		if selector&(1+int(name[len(name)-1]-'0')) != 0 {
+			names = append(names, policy)
+		}
+		a.GetWorkload().AuthorizationPolicies = names
+		w.wl[name] = a
 	}
 }
 
@@ -241,23 +321,25 @@ func (m *model) settled() {
 
 // play reads a script of steps, two bytes each, and checks the world's clients at the end.
 func play(t testing.TB, script []byte) {
-	w := &world{t: t, tab: NewTable(), wl: map[string]*workload.Address{}, pol: map[string]*authz.Authorization{}}
+	w := &world{t: t, tab: NewTable(), wl: map[string]*workload.Address{}, pol: map[string]*authz.Authorization{}, since: map[[2]string]int{}}
 	w.publish(func() {})
 	var clients []*model
 	for i := range 3 {
 		m := &model{
 			t: t, w: w, onDemand: i == 2, asked: map[string]bool{}, now: epoch, names: map[string][]string{}, bad: map[string]string{},
+			broad: map[string]bool{}, as: map[string]int{}, applied: map[[2]string]bool{},
 			held: map[string]map[string]string{workload.AddressTypeURL: {}, authz.TypeURL: {}},
 		}
 		m.connect(0)
 		clients = append(clients, m)
 	}
+	w.clients = clients
 	for ; len(script) >= 2; script = script[2:] {
 		arg := int(script[1])
 		m := clients[arg%len(clients)]
 		w.tick++
 		wlName, polName := fmt.Sprint("c//Pod/ns/w", arg%7), fmt.Sprint("ns/p", arg%3)
-		switch script[0] % 12 {
+		switch script[0] % 14 {
 		case 0, 1: // a workload, with a policy if there is one
 			w.publish(func() {
 				a := wl(wlName, []string{"n1", "n2"}[arg>>3&1], "")
@@ -271,13 +353,17 @@ func play(t testing.TB, script []byte) {
 			w.publish(func() { delete(w.wl, wlName) })
 		case 3: // a policy, and a workload that names it
 			w.publish(func() {
-				w.pol[polName] = &authz.Authorization{Name: fmt.Sprint(w.tick)}
+				w.pol[polName] = &authz.Authorization{Name: fmt.Sprint(w.tick), Scope: authz.Scope_WORKLOAD_SELECTOR}
 				a := wl(wlName, "n1", "")
 				a.GetWorkload().AuthorizationPolicies = []string{polName}
 				w.wl[wlName] = a
 			})
 		case 4:
 			w.publish(func() { delete(w.pol, polName) })
+		case 12, 13:
+			if w.pol[polName] != nil {
+				w.publish(func() { w.rescope(polName, arg>>4&7) })
+			}
 		case 5, 6, 7:
 			m.receive()
 		case 8, 9:

@@ -75,13 +75,17 @@ func (e *entry) isService() bool {
 }
 
 // wantedSince is what changed for a client that named what it wants.
-func (s *session) wantedSince(k *kind, sub *subscription, r *response, removals bool) {
+func (s *session) wantedSince(k *kind, sub *subscription, r *response, what extent) {
+	removals := what == all
+	if what != unnarrowed {
+		sub.postponed(k, r)
+	}
 	for e := k.newest; e != nil && (e.seq > sub.upserts || e.seq > sub.removals); e = e.older {
 		switch {
 		case e.gone && removals && e.seq > sub.removals && (sub.held[e.name] || sub.names[e.name]):
 			delete(sub.held, e.name)
 			r.removed = append(r.removed, e.name)
-		case !e.gone && e.seq > sub.upserts && s.wants(sub, e):
+		case !e.gone && e.seq > sub.upserts && s.wants(sub, e) && (what != unnarrowed || !sub.postpones(e)):
 			sub.held[e.name] = true
 			r.add(e.withAliases())
 			if e.isService() && (sub.names[e.name] || named(sub, e)) && !sub.services[e.name] {

@@ -32,7 +32,7 @@ func (t *Table) Publish(addresses map[string]*workload.Address, policies map[str
 		if err != nil {
 			return err
 		}
-		b.PutPolicy(name, data)
+		b.PutPolicy(name, p, data)
 	}
 	t.Commit(&b, now)
 	return nil

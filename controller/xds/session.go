@@ -26,7 +26,7 @@ const (
 //	request ──► subscription ──next──► response in flight (nonce) ──ACK or NACK──► next
 //
 // One response of a type is in flight at a time; what changes meanwhile is in the next one, in its newest form. Policies go
-// out before the workloads that name them and are removed after.
+// out before the workloads that name them and are removed after; those that gain a selector go out after, see narrowing.go.
 type session struct {
 	node  string // workloads on it are always wanted by a client that asks by name
 	grace time.Duration
@@ -45,6 +45,7 @@ type subscription struct {
 	brought  holding           // what a client with wildcard brought along; empty once answered
 	initial  map[string]string // what one without brought along; nil once answered
 	late     []string          // names that were gone before the client connected, to be told when removals may go
+	narrowed map[string]bool   // policies that wait for the workloads that name them
 	started  bool              // answered for the first time
 	upserts  uint64            // sequence number up to which changes were sent
 	removals uint64            // the same of removals
@@ -207,35 +208,56 @@ var (
 // turn decides which type may speak next: policies before the workloads that name them, their removal after.
 func (s *session) turn(t *Table, pol, adr *subscription, now time.Time) (r *response, wait time.Duration) {
 	if pol != nil && pol.nonce == "" {
-		if r := s.respond(t, pol, adr == nil); r != nil {
+		what := unnarrowed
+		if adr == nil {
+			what = all
+		}
+		if r := s.respond(t, pol, what); r != nil {
 			return r, 0
 		}
 	}
-	if adr == nil || adr.nonce != "" {
+	if adr == nil {
 		return nil, 0
 	}
-	if pol == nil && !adr.started {
-		if left := s.grace - now.Sub(adr.since); left > 0 {
-			return nil, left
+	if adr.nonce == "" {
+		if pol == nil && !adr.started {
+			if left := s.grace - now.Sub(adr.since); left > 0 {
+				return nil, left
+			}
+		}
+		if pol != nil && (!pol.started || t.kinds[authz.TypeURL].upsertAfter(pol.upserts)) {
+			return nil, 0
+		}
+		if r := s.respond(t, adr, all); r != nil {
+			return r, 0
 		}
 	}
-	if pol != nil && (!pol.started || t.kinds[authz.TypeURL].upsertAfter(pol.upserts)) {
+	switch {
+	case pol == nil || pol.nonce != "":
+		return nil, 0
+	case adr.nonce == "": // workloads are up to date and accepted: policies nobody names may go
+		return s.respond(t, pol, all), 0
+	case len(pol.narrowed) > 0 && !t.kinds[workload.AddressTypeURL].upsertAfter(adr.upserts):
+		return s.respond(t, pol, upserts), 0 // workloads are on their way, and what follows comes after them
+	default:
 		return nil, 0
 	}
-	if r := s.respond(t, adr, true); r != nil {
-		return r, 0
-	}
-	if pol != nil && pol.nonce == "" { // workloads are up to date and accepted: policies nobody names may go
-		return s.respond(t, pol, true), 0
-	}
-	return nil, 0
 }
 
-// respond makes the next response of a type; nil if there is nothing to say. Removals may have to wait.
-func (s *session) respond(t *Table, sub *subscription, removals bool) *response {
+// extent is what a response may say.
+type extent int
+
+const (
+	unnarrowed extent = iota // new and changed resources but for policies that gained a selector
+	upserts                  // all new and changed resources
+	all                      // and removals
+)
+
+// respond makes the next response of a type; nil if there is nothing to say. What is not in its extent has to wait.
+func (s *session) respond(t *Table, sub *subscription, what extent) *response {
 	k := t.kinds[sub.typeURL]
-	first := !sub.started
-	if !first && len(sub.ask)+len(sub.late) == 0 && (k.newest == nil || k.newest.seq <= min(sub.upserts, sub.removals)) {
+	first, removals := !sub.started, what == all
+	if !first && len(sub.ask)+len(sub.late) == 0 && (what == unnarrowed || len(sub.narrowed) == 0) && (k.newest == nil || k.newest.seq <= min(sub.upserts, sub.removals)) {
 		sub.upserts = t.seq
 		if removals {
 			sub.removals = t.seq
@@ -245,18 +267,18 @@ func (s *session) respond(t *Table, sub *subscription, removals bool) *response 
 	r := &response{typeURL: sub.typeURL, first: first}
 	switch {
 	case sub.wildcard && first:
-		s.everything(k, sub, r)
+		s.everything(k, sub, r, what)
 		sub.removals = t.seq
 		if !removals {
 			sub.late, r.removed = r.removed, nil
 		}
 	case sub.wildcard:
-		s.since(k, sub, r, removals)
+		s.since(k, sub, r, what)
 	case first:
 		s.onNode(k, sub, r)
 		sub.removals = t.seq
 	default:
-		s.wantedSince(k, sub, r, removals)
+		s.wantedSince(k, sub, r, what)
 	}
 	s.answer(k, sub, r)
 	sub.upserts = t.seq
@@ -279,8 +301,9 @@ func (r *response) stamp(t *Table, sub *subscription, now time.Time) {
 	sub.sent, sub.sentAt = r.version, now
 }
 
-// everything is the first answer to a wildcard: all but what the client holds already, and the end of what is gone.
-func (s *session) everything(k *kind, sub *subscription, r *response) {
+// everything is the first answer to a wildcard: all but what the client holds already, and the end of what is gone. A policy
+// that it holds in another version may be for more workloads there.
+func (s *session) everything(k *kind, sub *subscription, r *response, what extent) {
 	if sub.brought.n == 0 {
 		r.frames, r.size = k.full()
 		return
@@ -288,15 +311,27 @@ func (s *session) everything(k *kind, sub *subscription, r *response) {
 	if sub.brought.n == k.live && sub.brought.sum == k.contents.sum {
 		return // the common end of a reconnect: nothing has changed
 	}
-	k.contents.missing(&sub.brought, func(e *entry) { r.add(e.frame) }, func(name []byte) {
-		if e := k.entries[string(name)]; e == nil || e.gone {
+	outdated := map[string]bool{} // policies
+	k.contents.missing(&sub.brought, func(e *entry) {
+		if what == unnarrowed && outdated[e.name] {
+			sub.postpone(e)
+			return
+		}
+		r.add(e.frame)
+	}, func(name []byte) {
+		e := k.entries[string(name)]
+		switch {
+		case e == nil || e.gone:
 			r.removed = append(r.removed, string(name))
+		case e.scoped != nil && e.scoped.selects:
+			outdated[e.name] = true
 		}
 	})
 }
 
 // since is what changed for a wildcard.
-func (s *session) since(k *kind, sub *subscription, r *response, removals bool) {
+func (s *session) since(k *kind, sub *subscription, r *response, what extent) {
+	removals := what == all
 	if removals {
 		for _, name := range sub.late {
 			if e := k.entries[name]; e == nil || e.gone {
@@ -305,11 +340,14 @@ func (s *session) since(k *kind, sub *subscription, r *response, removals bool) 
 		}
 		sub.late = nil
 	}
+	if what != unnarrowed {
+		sub.postponed(k, r)
+	}
 	for e := k.newest; e != nil && (e.seq > sub.upserts || e.seq > sub.removals); e = e.older {
 		switch {
 		case e.gone && removals && e.seq > sub.removals:
 			r.removed = append(r.removed, e.name)
-		case !e.gone && e.seq > sub.upserts:
+		case !e.gone && e.seq > sub.upserts && (what != unnarrowed || !sub.postpones(e)):
 			r.add(e.frame)
 		}
 	}
@@ -331,7 +369,7 @@ func (s *session) current(t *Table) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for _, sub := range s.subs {
-		if sub.nonce == "" && sub.upserts < t.seq || t.kinds[sub.typeURL].upsertAfter(sub.upserts) {
+		if sub.nonce == "" && sub.upserts < t.seq || len(sub.narrowed) > 0 || t.kinds[sub.typeURL].upsertAfter(sub.upserts) {
 			return false
 		}
 	}

@@ -98,6 +98,7 @@ func (k *kind) replace(e *entry) {
 	if old != nil {
 		k.unlink(old)
 	}
+	e.follow(old)
 	k.entries[e.name] = e
 	e.older = k.newest
 	if k.newest != nil {
