@@ -55,8 +55,11 @@ func (e *events) refusals(o *unstructured.Unstructured, before map[string]any, w
 	}
 }
 
-// refuses reports a condition that somebody should act on.
-func refuses(c objects.Condition) bool { return !c.Status || c.Reason == "UnsupportedValue" }
+// refuses reports a condition that somebody should act on, or that says what of an object does nothing. Of MeshConfig, a
+// ConfigMap, the event is all that its owner sees.
+func refuses(c objects.Condition) bool {
+	return !c.Status || c.Reason == "UnsupportedValue" || c.Reason == "FieldsIgnored" || c.Reason == "Overridden"
+}
 
 func conditionsOf(s objects.Status) []objects.Condition {
 	out := append([]objects.Condition(nil), s.Conditions...)

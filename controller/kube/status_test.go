@@ -52,6 +52,7 @@ func TestStatus(t *testing.T) {
 	w.create(objects.AuthorizationPolicy, "deny", `"spec":{"action":"DENY"}`)
 	w.create(objects.Gateway, "waypoint", `"spec":{"gatewayClassName":"istio-waypoint","listeners":[{"name":"mesh","port":15008,"protocol":"HBONE"}]}`)
 	w.create(objects.HTTPRoute, "r", `"spec":{"parentRefs":[{"group":"","kind":"Service","name":"cart","port":80}]}`)
+	w.create(objects.ConfigMap, "istio", `"data":{"mesh":"accessLogFile: /dev/stdout"}`)
 	theirs := `{"conditions":[{"type":"example.com/Theirs","status":"True","reason":"X","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}`
 	w.patchStatus(svc, theirs)
 	w.patchStatus(stale, `{"conditions":[{"type":"istio.io/WaypointBound","status":"True","reason":"X","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}`)
@@ -71,6 +72,9 @@ func TestStatus(t *testing.T) {
 	writer := NewStatus(s)
 	stop := run(t, writer.Lead)
 	must(t, writer.WriteStatus(t.Context(), wants))
+	// A ConfigMap cannot hold it: the event is all there is.
+	reserved := objects.Condition{Type: "ambit.io/MeshConfigAccepted", Status: true, Reason: "FieldsIgnored", Message: "without effect here: accessLogFile"}
+	must(t, writer.WriteStatus(t.Context(), []objects.Status{{Key: w.key(objects.ConfigMap, "istio"), Conditions: []objects.Condition{reserved}}}))
 	said := func() bool {
 		for _, want := range wants {
 			if !s.notes.get(want.Key).says(want) {
@@ -92,7 +96,8 @@ func TestStatus(t *testing.T) {
 		for _, e := range events.Items {
 			told[e.InvolvedObject.Kind+"/"+e.InvolvedObject.Name] = e.Reason
 		}
-		return told["ServiceEntry/db"] == "AttachmentDenied" && told["AuthorizationPolicy/deny"] == "UnsupportedValue" && told["Service/cart"] == ""
+		return told["ServiceEntry/db"] == "AttachmentDenied" && told["AuthorizationPolicy/deny"] == "UnsupportedValue" && told["Service/cart"] == "" &&
+			told["ConfigMap/istio"] == "FieldsIgnored"
 	})
 
 	// Somebody else changes ours; and the text changes while the status stays.

@@ -112,8 +112,10 @@ func (t *Translator) meshConfig(key objects.Key) unit {
 	}
 	c := objects.Condition{Type: conditionMesh, Status: true, Reason: reasonAccepted}
 	notes := slices.Clone(t.mesh.notes)
-	if len(t.mesh.ignored) > 0 {
+	if len(t.mesh.ignored)+len(notes) > 0 {
 		c.Reason = "FieldsIgnored"
+	}
+	if len(t.mesh.ignored) > 0 {
 		notes = append(notes, "without effect here: "+strings.Join(t.mesh.ignored, ", "))
 	}
 	if r := t.mesh.RootNamespace; r != "" && r != t.set.RootNamespace {

@@ -15,74 +15,6 @@ import (
 	"github.com/ambit-mesh/ambit/controller/strict"
 )
 
-// mark is a label or annotation that the mesh reads.
-type mark struct {
-	key    string
-	on     []string // kinds; nil for any
-	values []string // "" for any name, "bool" for booleans, else the values; nil for anything
-}
-
-var marks = struct{ labels, annotations []mark }{
-	labels: []mark{
-		{"istio.io/dataplane-mode", []string{"Namespace", "Pod"}, []string{"ambient", "none"}},
-		{"istio.io/use-waypoint", []string{"Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry"}, []string{""}},
-		{"istio.io/use-waypoint-namespace", []string{"Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry"}, []string{""}},
-		{"istio.io/use-waypoint-canary", []string{"Namespace", "Service", "ServiceEntry"}, []string{""}},
-		{"istio.io/use-waypoint-canary-namespace", []string{"Namespace", "Service", "ServiceEntry"}, []string{""}},
-		{"istio.io/waypoint-for", []string{"Gateway", "GatewayClass"}, []string{"service", "workload", "all", "none"}},
-		{"istio.io/ingress-use-waypoint", []string{"Namespace", "Service"}, []string{"true", "false"}},
-		{"istio.io/global", []string{"Service"}, []string{"true", "false"}},
-		{"networking.istio.io/enable-autoallocate-ip", []string{"ServiceEntry"}, []string{"true", "false"}},
-		{"networking.istio.io/tunnel", []string{"Pod", "WorkloadEntry"}, nil},
-		{"istio.io/rev", nil, nil},
-		{"istio.io/tag", nil, nil},
-		{"istio.io/draining", nil, nil},
-		{"security.istio.io/tlsMode", nil, nil},
-		{"topology.istio.io/network", nil, nil},
-		{"topology.istio.io/cluster", nil, nil},
-		{"topology.istio.io/subzone", nil, nil},
-		{"topology.istio.io/locality", nil, nil},
-		{"service.istio.io/canonical-name", nil, nil},
-		{"service.istio.io/canonical-revision", nil, nil},
-		{"service.istio.io/workload-name", nil, nil},
-		{"gateway.istio.io/managed", nil, nil},
-		{"gateway.istio.io/defaults-for-class", nil, nil},
-		{"sidecar.istio.io/inject", nil, nil},
-	},
-	annotations: []mark{
-		{"istio.io/dry-run", []string{"AuthorizationPolicy"}, nil}, // its value: authorizationPolicy
-		{"ambit.io/bypass-missing-waypoint", []string{"Namespace", "Service", "ServiceEntry", "Pod", "WorkloadEntry"}, []string{"true", "false"}},
-		{"ambit.io/admit-past-waypoint", []string{"Namespace", "Service", "ServiceEntry"}, []string{"true", "false"}},
-		{"ambit.io/strict-capture", []string{"Namespace", "Pod"}, nil},
-		{"ambient.istio.io/bypass-inbound-capture", []string{"Pod"}, []string{"bool"}},
-		{"ambient.istio.io/dns-capture", []string{"Pod"}, []string{"bool"}},
-		{"ambient.istio.io/redirection", []string{"Pod"}, []string{"enabled", "pending"}},
-		{"ambient.istio.io/waypoint-inbound-binding", []string{"Gateway", "GatewayClass"}, nil},
-		{"networking.istio.io/traffic-distribution", []string{"Service", "Namespace", "ServiceEntry"}, []string{"PreferClose", "PreferSameZone", "PreferSameNode"}},
-		{"networking.istio.io/exportTo", []string{"Service"}, nil},
-		{"networking.istio.io/address-type", nil, nil},
-		{"networking.istio.io/service-type", nil, nil},
-		{"istio.io/use-waypoint-canary-weight", nil, nil},
-		{"istio.io/connect-strategy", nil, nil},
-		{"istio.io/reroute-virtual-interfaces", nil, nil},
-		{"sidecar.istio.io/status", nil, nil},
-		{"sidecar.istio.io/inject", nil, nil},
-		{"galley.istio.io/analyze-suppress", nil, nil},
-		{"gateway.istio.io/name-override", nil, nil},
-		{"gateway.istio.io/service-account", nil, nil},
-		{"gateway.istio.io/controller-version", nil, nil},
-		{"ambient.istio.io/xfcc-include-client-identity", nil, nil},
-	},
-}
-
-func find(list []mark, key string) (mark, bool) {
-	i := slices.IndexFunc(list, func(m mark) bool { return m.key == key })
-	if i < 0 {
-		return mark{}, false
-	}
-	return list[i], true
-}
-
 // metadata checks what labels and annotations ask of the mesh.
 func (c *check) metadata(o objects.Object) {
 	c.marked(field.NewPath("metadata"), kindOf(o), o.GetLabels(), o.GetAnnotations())
@@ -124,6 +56,10 @@ func (c *check) marked(p *field.Path, kind string, labels, annotations map[strin
 func (c *check) mark(p *field.Path, what, kind, key, value string, list, others []mark) {
 	m, ok := find(list, key)
 	if !ok {
+		if i := idleMark(what, key); i != nil {
+			c.idle(p, kind, value, i)
+			return
+		}
 		c.unknownMark(p, what, key, list, others)
 		return
 	}
@@ -139,7 +75,7 @@ func (c *check) mark(p *field.Path, what, kind, key, value string, list, others 
 	case m.values == nil:
 	case slices.Equal(m.values, []string{"bool"}):
 		if _, err := strconv.ParseBool(value); err != nil {
-			c.warn(p, `use "true" or "false"`, "%q is not a boolean: it is ignored", clip(value))
+			c.warn(p, `use "true" or "false"`, "%q is not a boolean: the pod is not admitted to the mesh, and told so in an event", clip(value))
 		}
 	case slices.Equal(m.values, []string{""}):
 		if len(validation.IsDNS1123Subdomain(value)) > 0 {
