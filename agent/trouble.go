@@ -12,8 +12,9 @@ const troubleTime = 5 * time.Second
 
 // Reasons of events, beside those of package enroll.
 const (
-	reasonFailed  = "EnrolmentFailed" // the agent could not do it, and tries again
-	reasonZtunnel = "ZtunnelRefused"  // the ztunnel does not take the pod
+	reasonFailed   = "EnrolmentFailed"    // the agent could not do it, and tries again
+	reasonZtunnel  = "ZtunnelRefused"     // the ztunnel does not take the pod
+	reasonUnheeded = "AnnotationUnheeded" // the pod is in the mesh and asks for more than it gets
 )
 
 // eventSource is a source where people look for what is wrong with a pod.
@@ -21,7 +22,7 @@ type eventSource interface {
 	Warn(key pods.Key, uid pods.UID, reason, message string)
 }
 
-// trouble says what to tell people of a pod that belongs to the mesh and cannot be enrolled; reason "" is nothing. refusal is
+// trouble says what to tell people of a pod that belongs to the mesh and cannot be enrolled as it asks; reason "" is nothing. refusal is
 // the ztunnel's.
 func (m *member) trouble(refusal string, now time.Time) (reason, message string) {
 	lasting := now.Sub(m.failing) >= troubleTime
@@ -34,6 +35,8 @@ func (m *member) trouble(refusal string, now time.Time) (reason, message string)
 		return reasonFailed, "pod is not as the mesh needs it; trying again: " + m.err.Error()
 	case m.decision.Verdict == enroll.Enrolled && m.err == nil && refusal != "":
 		return reasonZtunnel, "the ztunnel does not take the pod: " + refusal
+	case m.decision.Verdict == enroll.Enrolled && m.err == nil && m.decision.Unheeded != "":
+		return reasonUnheeded, m.decision.Unheeded
 	}
 	return "", ""
 }

@@ -32,6 +32,8 @@ func TestTrouble(t *testing.T) {
 		"waits for its runtime":    {m: member{decision: in, err: errNotMade}},
 		"refused by the ztunnel":   {m: member{decision: in}, refusal: "bad address", want: reasonZtunnel, message: "bad address"},
 		"fails, ztunnel refuses":   {m: member{decision: in, err: broken, failing: long}, refusal: "x", want: reasonFailed},
+		"asks for more":            {m: member{decision: enroll.Decision{Verdict: enroll.Enrolled, Unheeded: "no such thing"}}, want: reasonUnheeded, message: "no such thing"},
+		"asks for more, and fails": {m: member{decision: enroll.Decision{Verdict: enroll.Enrolled, Unheeded: "x"}, err: broken, failing: long}, want: reasonFailed},
 		"outside, ztunnel refuses": {m: member{decision: enroll.Decision{Verdict: enroll.Outside}}, refusal: "x"},
 	} {
 		if got, message := test.m.trouble(test.refusal, now); got != test.want || !strings.Contains(message, test.message) || (got == "") != (message == "") {

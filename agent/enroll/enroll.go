@@ -22,6 +22,7 @@ const (
 	annotationBypass  = "ambient.istio.io/bypass-inbound-capture"
 	annotationDNS     = "ambient.istio.io/dns-capture"
 	annotationStrict  = "ambit.io/strict-capture" // on pods and namespaces; pod beats namespace beats node
+	annotationReroute = "istio.io/reroute-virtual-interfaces"
 )
 
 // Ports are the mesh's own in each enrolled pod: 15001 outbound, 15006 inbound, 15008 HBONE, 15053 DNS.
@@ -97,6 +98,8 @@ type Decision struct {
 	DNS           bool
 	BypassInbound bool
 	Strict        bool
+	// Unheeded is what the pod asks for and does not get, for people; "" for nothing.
+	Unheeded string
 }
 
 // Decide judges one pod. namespace is nil when it is not known.
@@ -144,6 +147,9 @@ func capture(p *pods.Pod, namespace *pods.Namespace, node Node) Decision {
 		return refused(ForeignHooks, strings.Join(node.ForeignHooks, "; "))
 	}
 	d.Detail = "an enablement selector matches"
+	if p.Annotations[annotationReroute] != "" && !d.Strict {
+		d.Unheeded = "annotation " + annotationReroute + " is not heeded: what enters the pod by such interfaces leaves it in the clear; " + annotationStrict + "=true drops what is TCP"
+	}
 	return d
 }
 

@@ -77,7 +77,7 @@ func describe(d Decision) string {
 	for _, flag := range []struct {
 		on   bool
 		name string
-	}{{d.DNS, "dns"}, {d.BypassInbound, "bypass-inbound"}, {d.Strict, "strict"}} {
+	}{{d.DNS, "dns"}, {d.BypassInbound, "bypass-inbound"}, {d.Strict, "strict"}, {d.Unheeded != "", "unheeded"}} {
 		if flag.on {
 			text += " " + flag.name
 		}

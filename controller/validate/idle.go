@@ -28,7 +28,7 @@ var idleKeys = []idleKey{
 	{key: "topology.istio.io/locality", severity: Warning, why: "a workload's place is its node's, or a WorkloadEntry's locality: it does nothing", use: "label the node topology.kubernetes.io/region and zone"},
 	{key: "topology.istio.io/controlPlaneClusters", severity: Warning, why: "other clusters have a control plane of their own: it does nothing"},
 	{key: "sidecar.istio.io/inject", unless: []string{"false"}, severity: Warning, why: "asks for a sidecar, which this mesh does not inject: it does nothing", use: "remove it, or label the pod istio.io/dataplane-mode: none to keep it out of the mesh"},
-	{key: "istio.io/reroute-virtual-interfaces", severity: Warning, why: "connections that come in by these interfaces are not captured: what a virtual machine in the pod sends leaves in the clear", use: "annotate the pod ambit.io/strict-capture: \"true\", which drops it"},
+	{key: "istio.io/reroute-virtual-interfaces", severity: Warning, why: "connections that come in by these interfaces are not captured: what a virtual machine in the pod sends leaves in the clear", use: "annotate the pod ambit.io/strict-capture: \"true\", which drops what is TCP"},
 	{key: "istio.io/workloadController", severity: Warning, why: "istiod keeps up such entries, this mesh does not: it stays as it is when the machine is gone", use: "delete it with the machine"},
 	{key: "networking.istio.io/service-type", severity: Warning, why: "gateways are not deployed by this mesh: it does nothing"},
 	{key: "networking.istio.io/address-type", severity: Warning, why: "gateways are not deployed by this mesh: it does nothing"},
