@@ -98,8 +98,8 @@ func (m *Mesh) take(api *meshapi.MeshConfig) error {
 		}
 		m.discover = append(m.discover, selector)
 	}
-	if p := api.OutboundTrafficPolicy; p != nil && p.Mode == meshapi.MeshConfig_OutboundTrafficPolicy_REGISTRY_ONLY {
-		m.notes = append(m.notes, "outboundTrafficPolicy REGISTRY_ONLY: node proxies, Istio's too, let connections to unknown addresses pass")
+	if p := api.OutboundTrafficPolicy; p != nil && p.Mode != meshapi.MeshConfig_OutboundTrafficPolicy_ALLOW_ANY {
+		m.notes = append(m.notes, "outboundTrafficPolicy "+p.Mode.String()+": node proxies, Istio's too, let connections to unknown addresses pass")
 	}
 	for _, s := range api.ServiceSettings {
 		if s.GetSettings().GetClusterLocal() {

@@ -270,7 +270,7 @@ func TestValuesMatter(t *testing.T) {
 	}
 	for _, set := range []string{
 		"hub=example.test/x", "tag=v9", "imagePullPolicy=Always", "imagePullSecrets[0].name=s", "mesh.rootNamespace=r", "mesh.trustDomain=td",
-		"mesh.clusterDomain=cd", "mesh.clusterID=c", "mesh.network=n", "mesh.ranges={10.0.0.0/8}", "mesh.logLevel=debug", "mesh.logFormat=text",
+		"mesh.clusterDomain=cd", "mesh.clusterID=c", "mesh.network=n", "mesh.ranges={10.0.0.0/8}", "mesh.logLevel=debug", "mesh.nodeSelector.a=b", "mesh.logFormat=text",
 		"controller.replicas=3", "controller.webhook=false", "controller.cacertsSecret=cacerts", "controller.nodeSelector.a=b", "controller.tolerations[0].operator=Exists",
 		"ztunnel.drainSeconds=9", "ztunnel.certificateTTL=1h", "ztunnel.accessLog=false", "agent.cniConfDir=/a", "agent.cniBinDir=/a",
 		"agent.netnsDir=/a", "agent.excludeNamespaces={a}", "agent.captureDNS=false", "agent.kubeletName=k3s-agent", "agent.uninstall=true", "agent.strictCapture=true", "agent.allowForeignHooks=true",

@@ -27,3 +27,14 @@ imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- define "ambit.rootNamespace" -}}
 {{ .Values.mesh.rootNamespace | default "istio-system" }}
 {{- end }}
+
+{{/* The paths of all values in a map, a line each. */}}
+{{- define "ambit.leaves" -}}
+{{- range $key, $value := .in }}
+{{- if and (kindIs "map" $value) $value }}
+{{- include "ambit.leaves" (dict "in" $value "at" (printf "%s%s." $.at $key)) }}
+{{- else }}
+{{- $.at }}{{ $key }}{{ "\n" }}
+{{- end }}
+{{- end }}
+{{- end }}
