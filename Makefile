@@ -21,17 +21,18 @@ ROOT_TESTS := ./bpf/... ./agent/... ./test/netlab/... ./test/demo/...
 MODULES := deploy/images deploy/chart
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build build-lab images chart demo test test-unit test-root test-vm test-controller test-cluster e2e apiserver-up apiserver-down cluster-up cluster-down cluster-status lint fmt generate check fuzz bench bench-controller clean
+.NOTPARALLEL: # what is missing is said and installed first
+.PHONY: help preflight deps build build-lab images chart demo test test-unit test-root test-vm test-controller test-cluster e2e apiserver-up apiserver-down cluster-up cluster-down cluster-status lint fmt generate check fuzz bench bench-controller clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 ##@ Try it
-demo: deps build-lab ## two nodes, real programs, real policy: shows the mesh at work (KEEP=1 leaves it running)
+demo: preflight deps build-lab ## two nodes, real programs, real policy: shows the mesh at work (KEEP=1 leaves it running)
 	$(BIN)/ambit demo --report build/demo/report.json $(if $(KEEP),--keep) $(if $(ONLY),--only $(ONLY))
 
 ##@ Test
-test: deps test-unit test-root ## layers 1 to 5: everything that needs no Kubernetes (root)
+test: preflight deps test-unit test-root ## layers 1 to 5: everything that needs no Kubernetes (root)
 
 test-unit: ## layers 1 to 3 and the architecture rules, with the race detector
 	CGO_ENABLED=1 go test -race -count=1 -timeout 15m $$(go list ./... | grep -vE '/(bpf/tests|agent/datapath|test/netlab|test/demo)(/|$$)')
@@ -39,8 +40,7 @@ test-unit: ## layers 1 to 3 and the architecture rules, with the race detector
 	@for m in $(MODULES); do echo "go test $$m"; go -C $$m test -count=1 ./... || exit 1; done
 	go -C test/cluster test -trimpath -count=1 . # not its programs: to check those is to check all of Kubernetes
 
-test-root: build-lab ## layers 4 and 5: kernel programs and the lab (root)
-	@test/preflight.sh
+test-root: preflight build-lab ## layers 4 and 5: kernel programs and the lab (root)
 	AMBIT_TEST_REQUIRE=root,bpf go test -count=1 -p 1 -timeout 30m $(ROOT_TESTS)
 
 test-vm: ## kernel tests and a small lab on another kernel: make test-vm KERNEL=6.1 (or 6.12)
@@ -106,6 +106,9 @@ chart: ## the Helm chart with CRDs, and plain manifests of it, in build/chart (C
 	go -C deploy/chart run . --source $(CURDIR) --out $(CURDIR)/build/chart $(CHART)
 
 ##@ Keep it in order
+preflight: ## say in one sentence why this machine cannot build and run a lab, if it cannot
+	@test/preflight.sh
+
 deps: ## install the Debian packages that are missing
 	@test/deps.sh $(PACKAGES)
 
@@ -129,7 +132,7 @@ clean: ## remove build products
 	rm -rf build
 
 ##@ Measure
-bench: deps build-lab ## figures against no mesh and a floor, in build/bench (root, quiet machine)
+bench: preflight deps build-lab ## figures against no mesh and a floor, in build/bench (root, quiet machine)
 	go build -trimpath -o $(BIN)/ambit-bench ./test/bench
 	$(BIN)/ambit-bench $(BENCH)
 
