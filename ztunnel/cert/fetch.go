@@ -11,11 +11,11 @@ import (
 func (s *Store) Run(ctx context.Context) error {
 	var workers sync.WaitGroup
 	defer workers.Wait()
-	defer s.stop()
+	defer s.stop() // first, and it ends the fetches: that we stop is no failure of theirs
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		next := s.dispatch(ctx, &workers)
+		next := s.dispatch(context.WithoutCancel(ctx), &workers)
 		if next.IsZero() {
 			timer.Stop()
 		} else {
