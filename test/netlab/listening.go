@@ -28,7 +28,7 @@ func (l *Lab) WaitListening(ctx context.Context, p Process, port int, limit time
 		log = "..." + log[len(log)-600:]
 	}
 	if err == nil {
-		err = fmt.Errorf("it has ended")
+		return fmt.Errorf("process %s has ended; its log: %s", p.Name, strings.TrimSpace(log))
 	}
 	return fmt.Errorf("process %s: %w after %s; its log: %s", p.Name, err, limit, strings.TrimSpace(log))
 }

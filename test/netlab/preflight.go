@@ -48,7 +48,7 @@ func Preflight(c Config) error {
 		filepath.Join(c.BinDir, "labprog"), filepath.Join(c.CNIDir, "ptp"), filepath.Join(c.CNIDir, "host-local"),
 	} {
 		if unix.Access(file, unix.X_OK) != nil {
-			return fmt.Errorf("the program %s is missing: run `make build` first", file)
+			return fmt.Errorf("the program %s is missing: run `make build-lab` first", file)
 		}
 	}
 	return nil

@@ -58,7 +58,7 @@ var programs = []string{"ambit-agent", "ambit-cni", "ambit-controller", "ambit-z
 func Preflight(binDir string) error {
 	for _, name := range programs {
 		if unix.Access(filepath.Join(binDir, name), unix.X_OK) != nil {
-			return fmt.Errorf("the program %s is missing: run `make build` first", filepath.Join(binDir, name))
+			return fmt.Errorf("the program %s is missing: run `make build-lab` first", filepath.Join(binDir, name))
 		}
 	}
 	return nil
