@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/ambit-mesh/ambit/test/netlab"
-	"github.com/ambit-mesh/ambit/test/netlab/mesh"
 )
 
 // Check 5: the shop of the samples, under the samples' policies.
@@ -151,7 +150,7 @@ func (w *World) refusedBy(reason, policy string) attempt {
 		if after <= before {
 			return saw, fmt.Errorf("the ztunnel on %s counts no denial with %v", to.Node, labels)
 		}
-		line, err := w.denialLogged(to, from, policy)
+		line, err := w.denialLogged(ctx, to, from, policy)
 		if err != nil {
 			return saw, err
 		}
@@ -160,19 +159,15 @@ func (w *World) refusedBy(reason, policy string) attempt {
 	}
 }
 
-// why asks `ambit why`, in the pod of the server's ztunnel, and wants the answer that the ztunnel gave.
+// why asks `ambit why` about the server's ztunnel, and wants the answer that the ztunnel gave.
 func (w *World) why(ctx context.Context, from, to netlab.Pod, addr, reason, policy string) (string, error) {
-	argv := []string{"ambit", "why", "-o", "json"}
+	argv := []string{"-o", "json"}
 	if from.Namespace == "legacy" || from.Namespace == outside {
 		argv = append(argv, "--client-ip", from.IP4().String(), "none", addr)
 	} else {
 		argv = append(argv, from.Ref(), addr)
 	}
-	ztunnel, err := w.Lab.Pod(mesh.ZtunnelPod(to.Node))
-	if err != nil {
-		return "", err
-	}
-	text, err := w.exec(ctx, ztunnel, argv...)
+	text, err := w.Mesh.Why(ctx, to.Node, argv...)
 	if err != nil {
 		return "", err
 	}
@@ -188,8 +183,8 @@ func (w *World) why(ctx context.Context, from, to netlab.Pod, addr, reason, poli
 }
 
 // denialLogged finds the last line of the ztunnel's log about a denied connection between two pods.
-func (w *World) denialLogged(to, from netlab.Pod, policy string) (string, error) {
-	log, err := w.Lab.LogText("ztunnel-" + to.Node)
+func (w *World) denialLogged(ctx context.Context, to, from netlab.Pod, policy string) (string, error) {
+	log, err := w.Mesh.ZtunnelLog(ctx, to.Node)
 	if err != nil {
 		return "", err
 	}

@@ -3,7 +3,8 @@
 // stands on the wire, in a server's log, in a metric) and says what it saw. Nothing is assumed: a step that holds without
 // the mesh as well also looks for the mesh's trace, so that with the mesh off it fails.
 //
-// The `ambit demo` command and the lab tests call Run. Checks run one after another, in one lab.
+// The `ambit demo` command and the lab tests call Run. Checks run one after another, in one lab. The same checks run on a
+// real cluster: test/e2e gives them one as a Lab.
 package demo
 
 import (
@@ -14,9 +15,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/ambit-mesh/ambit/test/netlab"
-	"github.com/ambit-mesh/ambit/test/netlab/mesh"
 )
 
 // Check is one promise to users.
@@ -44,8 +42,8 @@ type Result struct {
 
 // Config says where and what to check.
 type Config struct {
-	Lab  *netlab.Lab
-	Mesh *mesh.Mesh
+	Lab  Lab
+	Mesh Mesh // nil: none runs, so that nearly nothing may hold
 	// Enrol is false to run the checks with no namespace in the mesh: what then passes proves nothing.
 	Enrol bool
 	// Only lists the ids of the checks to run; empty is all.
@@ -69,7 +67,7 @@ func Checks() []Check {
 
 // Run runs the checks and returns a result per step. The error is for what kept the checks from being run at all.
 func Run(ctx context.Context, c Config) ([]Result, error) {
-	w, err := newWorld(ctx, c)
+	w, err := Workloads(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("the demo's workloads: %w", err)
 	}

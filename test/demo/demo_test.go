@@ -18,8 +18,8 @@ func TestChecksHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	results, err := demo.Run(context.WithoutCancel(t.Context()), demo.Config{
-		Lab: lab, Mesh: m, Enrol: true, Only: []int{1, 2, 4, 5, 6, 7, 11}, Samples: "../../deploy/samples", Out: os.Stdout,
-	})
+		Enrol: true, Only: []int{1, 2, 4, 5, 6, 7, 11}, Samples: "../../deploy/samples", Out: os.Stdout,
+	}.InLab(lab, m))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestChecksHold(t *testing.T) {
 // Without the mesh every step must fail: one that passes proves nothing about the mesh.
 func TestNoCheckHoldsWithoutTheMesh(t *testing.T) {
 	lab := labtest.Up(t, "nomesh")
-	results, err := demo.Run(context.WithoutCancel(t.Context()), demo.Config{Lab: lab, Samples: "../../deploy/samples", Out: os.Stdout})
+	results, err := demo.Run(context.WithoutCancel(t.Context()), demo.Config{Samples: "../../deploy/samples", Out: os.Stdout}.InLab(lab, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

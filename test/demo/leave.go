@@ -77,7 +77,7 @@ func (w *World) joins(ctx context.Context, guest netlab.Pod) (string, error) {
 	client := w.inBackground(ctx, guest, "conns", "--total", "40", "--width", "1", "--gap", "150ms", w.storeAddr(echoPort))
 	wait(ctx, time.Second)
 	if w.Enrol {
-		if err := w.Lab.SetPodLabels(guest.Ref(), map[string]string{enrolLabel: "ambient"}); err != nil {
+		if err := w.Lab.SetPodLabels(ctx, guest.Ref(), map[string]string{enrolLabel: "ambient"}); err != nil {
 			return "", err
 		}
 	}
@@ -114,7 +114,7 @@ func (w *World) leaves(ctx context.Context, guest netlab.Pod) (string, error) {
 		w.stream(ctx, w.client, fmt.Sprintf("%s:%d", guest.IP4(), echoPort), 6*time.Second),
 	}
 	wait(ctx, time.Second)
-	if err := w.Lab.SetPodLabels(guest.Ref(), map[string]string{enrolLabel: ""}); err != nil {
+	if err := w.Lab.SetPodLabels(ctx, guest.Ref(), map[string]string{enrolLabel: ""}); err != nil {
 		return "", err
 	}
 	before, err := w.opened(ctx, "n2", direct)

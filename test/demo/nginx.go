@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,6 +38,19 @@ http {
 	return w.start(ctx, pod, netlab.Spec{
 		Name: processName(pod, "nginx"), Argv: []string{"nginx", "-e", "stderr", "-p", dir, "-c", file},
 	}, 80)
+}
+
+// setReady takes away the page that the kubelet probes nginx for, or puts it back, and waits until the pod counts as that.
+func (w *World) setReady(ctx context.Context, pod netlab.Pod, ready bool) error {
+	dir, err := w.folder(pod, "nginx", 0, 0)
+	if err != nil {
+		return err
+	}
+	from, to := filepath.Join(dir, "index.html"), filepath.Join(dir, "away.html")
+	if ready {
+		from, to = to, from
+	}
+	return errors.Join(os.Rename(from, to), w.Lab.SetReady(ctx, pod.Ref(), ready))
 }
 
 func (w *World) accessLog(pod netlab.Pod) (string, error) {

@@ -15,16 +15,16 @@ type segment struct {
 }
 
 // flows puts together the TCP payloads of a pcap file (Ethernet, little-endian, as tcpdump writes here), by direction. A gap
-// ends a flow: what follows it is left out.
-func flows(file []byte) (map[flowKey][]byte, error) {
+// ends a flow: what follows it is left out. Begun are those whose SYN is in the file.
+func flows(file []byte) (out map[flowKey][]byte, begun map[flowKey]bool, err error) {
 	if len(file) < 24 || binary.LittleEndian.Uint32(file) != 0xa1b2c3d4 || binary.LittleEndian.Uint32(file[20:]) != 1 {
-		return nil, errors.New("not a pcap file of Ethernet frames")
+		return nil, nil, errors.New("not a pcap file of Ethernet frames")
 	}
 	segments, starts := map[flowKey][]segment{}, map[flowKey]uint32{}
 	for rest := file[24:]; len(rest) >= 16; {
 		size := int(binary.LittleEndian.Uint32(rest[8:]))
 		if len(rest) < 16+size {
-			return nil, fmt.Errorf("capture cut short: a packet of %d bytes, %d left", size, len(rest)-16)
+			return nil, nil, fmt.Errorf("capture cut short: a packet of %d bytes, %d left", size, len(rest)-16)
 		}
 		if key, seg, syn, ok := parseTCP(rest[16 : 16+size]); ok {
 			if syn {
@@ -35,9 +35,9 @@ func flows(file []byte) (map[flowKey][]byte, error) {
 		}
 		rest = rest[16+size:]
 	}
-	out := map[flowKey][]byte{}
+	out, begun = map[flowKey][]byte{}, map[flowKey]bool{}
 	for key := range starts {
-		out[key] = nil
+		out[key], begun[key] = nil, true
 	}
 	for key, all := range segments {
 		start, whole := starts[key]
@@ -46,7 +46,7 @@ func flows(file []byte) (map[flowKey][]byte, error) {
 		}
 		out[key] = assemble(start, all)
 	}
-	return out, nil
+	return out, begun, nil
 }
 
 func assemble(start uint32, all []segment) []byte {

@@ -17,13 +17,16 @@ func TestFlowsPutsSegmentsInOrder(t *testing.T) {
 		frame(start+1+3, 16, "loworld!"), // overlaps and goes further
 		frame(start+1+200, 16, "lost"),   // behind a gap
 	)
-	got, err := flows(file)
+	got, begun, err := flows(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := flowKey{netip.MustParseAddrPort("10.0.0.1:1234"), netip.MustParseAddrPort("10.0.0.2:15008")}
-	if string(got[key]) != "helloworld!" {
-		t.Errorf("flow: %q", got[key])
+	if string(got[key]) != "helloworld!" || !begun[key] {
+		t.Errorf("flow: %q, begun %v", got[key], begun[key])
+	}
+	if got, begun, err = flows(pcapFile(frame(start+1, 16, "hello"))); err != nil || string(got[key]) != "hello" || begun[key] {
+		t.Errorf("a flow from before the capture: %q, begun %v, %v", got[key], begun[key], err)
 	}
 }
 
@@ -59,7 +62,7 @@ func TestServerVersion(t *testing.T) {
 func FuzzFlows(f *testing.F) {
 	f.Add(pcapFile(frame(7, 2, ""), frame(8, 16, "data")))
 	f.Fuzz(func(t *testing.T, file []byte) {
-		got, err := flows(file)
+		got, _, err := flows(file)
 		if err != nil {
 			return
 		}

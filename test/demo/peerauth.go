@@ -37,7 +37,7 @@ func peerAuthentication() Check {
 		ID: 4, Name: "PeerAuthentication: STRICT, PERMISSIVE, per port; probes",
 		Steps: []Step{
 			{"STRICT refuses plaintext", func(ctx context.Context, w *World) (string, error) {
-				return w.with("peer-authentication", strict, func() (string, error) {
+				return w.with(ctx, "peer-authentication", strict, func() (string, error) {
 					return steps(
 						func() (string, error) { return w.refused(ctx, w.stranger, w.storeAddr(echoPort)) },
 						func() (string, error) { return w.allowed(ctx, w.client, w.storeAddr(echoPort)) },
@@ -45,17 +45,17 @@ func peerAuthentication() Check {
 				})
 			}},
 			{"PERMISSIVE lets it in as unauthenticated", func(ctx context.Context, w *World) (string, error) {
-				return w.with("peer-authentication", permissive, func() (string, error) { return w.marked(ctx) })
+				return w.with(ctx, "peer-authentication", permissive, func() (string, error) { return w.marked(ctx) })
 			}},
 			{"a port is excepted", func(ctx context.Context, w *World) (string, error) {
-				return w.with("peer-authentication", exceptPort, func() (string, error) {
+				return w.with(ctx, "peer-authentication", exceptPort, func() (string, error) {
 					return steps(
 						func() (string, error) { return w.refused(ctx, w.stranger, w.storeAddr(bulkPort)) },
 						func() (string, error) { return w.allowed(ctx, w.stranger, w.storeAddr(echoPort)) })
 				})
 			}},
 			{"kubelet probes pass STRICT, other host processes do not", func(ctx context.Context, w *World) (string, error) {
-				return w.with("peer-authentication", strict, func() (string, error) { return w.probes(ctx) })
+				return w.with(ctx, "peer-authentication", strict, func() (string, error) { return w.probes(ctx) })
 			}},
 		},
 	}
@@ -90,14 +90,13 @@ func (w *World) probes(ctx context.Context) (string, error) {
 	if _, err := w.refused(ctx, w.stranger, w.storeAddr(echoPort)); err != nil {
 		return "", err
 	}
-	url := fmt.Sprintf("http://%s/", w.web[0].IP4())
-	out, err := w.Lab.Probe(ctx, "n2", url)
+	out, err := w.Lab.Probe(ctx, w.web[0])
 	if err := errors.Join(err, out.Err()); err != nil {
 		return "", fmt.Errorf("the kubelet's probe: %w", err)
 	}
 	var host netlab.Output
 	if err := netlab.Poll(ctx, 3*time.Second, func() (err error) {
-		if host, err = w.Lab.HostProbe(ctx, "n2", url); err == nil && host.Code == 0 {
+		if host, err = w.Lab.HostProbe(ctx, w.web[0]); err == nil && host.Code == 0 {
 			err = fmt.Errorf("another process of the node was let in: %s", host.Stdout)
 		}
 		return err

@@ -15,12 +15,12 @@ import (
 const settle = 5 * time.Second
 
 // with applies a manifest for the time of do.
-func (w *World) with(name, manifest string, do func() (string, error)) (string, error) {
-	if err := w.Lab.Apply(name, []byte(manifest)); err != nil {
+func (w *World) with(ctx context.Context, name, manifest string, do func() (string, error)) (string, error) {
+	if err := w.Lab.Apply(ctx, name, []byte(manifest)); err != nil {
 		return "", err
 	}
 	saw, err := do()
-	return saw, errors.Join(err, w.Lab.Remove(name))
+	return saw, errors.Join(err, w.Lab.Remove(context.WithoutCancel(ctx), name))
 }
 
 // talks tries one connection to an echo server.

@@ -66,34 +66,29 @@ func (w *World) compare(ctx context.Context, namespace string, args []string) (s
 // burst makes three servers in a namespace and a client in another that has 200 source ports, and lets it connect.
 func (w *World) burst(ctx context.Context, prefix, from, to string, args []string) (batch result.Batch, err error) {
 	argv := append([]string{"conns", "--timeout", "4s"}, args...)
-	var made []netlab.Pod
+	specs := []netlab.PodSpec{podSpec(from, prefix, "n1")}
+	// In the way a user narrows the range: a setting of the pod's namespace.
+	specs[0].Sysctls = map[string]string{"net.ipv4.ip_local_port_range": "40000 40199"}
+	for i := range 3 {
+		specs = append(specs, podSpec(to, fmt.Sprintf("%s-%d", prefix, i+1), "n2"))
+	}
+	made, err := w.Lab.AddPods(ctx, specs...)
 	defer func() {
 		for _, pod := range made {
 			err = errors.Join(err, w.Lab.DeletePod(context.WithoutCancel(ctx), pod.Ref()))
 		}
 	}()
-	for i := range 3 {
-		pod, err := w.addPod(ctx, to, fmt.Sprintf("%s-%d", prefix, i+1), "n2")
-		if err != nil {
-			return batch, err
-		}
-		made = append(made, pod)
+	if err != nil {
+		return batch, err
+	}
+	for _, pod := range made[1:] {
 		if err := w.serve(ctx, pod, echoPort, "echo", "--quiet"); err != nil {
 			return batch, err
 		}
 		argv = append(argv, fmt.Sprintf("%s:%d", pod.IP4(), echoPort))
 	}
-	source, err := w.addPod(ctx, from, prefix, "n1")
-	if err != nil {
-		return batch, err
-	}
-	made = append(made, source)
-	// In the way a user narrows the range: a setting of the pod's namespace.
-	if _, err := w.exec(ctx, source, "sh", "-c", "echo 40000 40199 > /proc/sys/net/ipv4/ip_local_port_range"); err != nil {
-		return batch, err
-	}
-	if got, err := w.exec(ctx, source, "cat", "/proc/sys/net/ipv4/ip_local_port_range"); err != nil || strings.Join(strings.Fields(got), " ") != "40000 40199" {
+	if got, err := w.exec(ctx, made[0], "cat", "/proc/sys/net/ipv4/ip_local_port_range"); err != nil || strings.Join(strings.Fields(got), " ") != "40000 40199" {
 		return batch, fmt.Errorf("the port range is %q: %w", got, err)
 	}
-	return run[result.Batch](ctx, w, source, argv...)
+	return run[result.Batch](ctx, w, made[0], argv...)
 }

@@ -69,7 +69,7 @@ func (w *World) agentsDie(ctx context.Context) (string, error) {
 	if w.Mesh == nil {
 		return "", errNoMesh
 	}
-	links, err := w.Lab.Links()
+	links, err := w.Mesh.Links()
 	if err == nil && len(links) == 0 {
 		err = errors.New("no link is pinned: nothing is attached")
 	}
@@ -98,7 +98,7 @@ func (w *World) agentsDie(ctx context.Context) (string, error) {
 	}
 	got, batchErr := batch.wait()
 	lived, streamErr := long()
-	after, linksErr := w.Lab.Links()
+	after, linksErr := w.Mesh.Links()
 	saw := fmt.Sprintf("%s; at a steady rate through kill and restart: %d, none failed, slowest %s; a live one went on (%d exchanges); the same %d links",
 		without, got.OK, got.Max.Round(time.Millisecond), lived.Exchanges, len(links))
 	switch err := errors.Join(err, batchErr, streamErr, linksErr); {

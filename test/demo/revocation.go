@@ -32,12 +32,12 @@ func (w *World) revoke(ctx context.Context) (string, error) {
 	doomed, spared := w.stream(ctx, w.client2, w.storeAddr(echoPort), 6*time.Second), w.stream(ctx, w.client, w.storeAddr(echoPort), 6*time.Second)
 	wait(ctx, 2*time.Second)
 	applied := time.Now()
-	if err := w.Lab.Apply("revocation", []byte(forbidClient2)); err != nil {
+	if err := w.Lab.Apply(ctx, "revocation", []byte(forbidClient2)); err != nil {
 		return "", err
 	}
 	first, firstErr := doomed()
 	second, secondErr := spared()
-	if err := w.Lab.Remove("revocation"); err != nil {
+	if err := w.Lab.Remove(context.WithoutCancel(ctx), "revocation"); err != nil {
 		return "", err
 	}
 	switch {

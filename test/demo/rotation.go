@@ -81,7 +81,7 @@ func (w *World) rotate(ctx context.Context) (string, error) {
 func (w *World) serials(ctx context.Context) (map[string][]string, error) {
 	out := map[string][]string{}
 	for _, node := range []string{"n1", "n2"} {
-		text, err := w.Mesh.Admin(ctx, node, "/config_dump")
+		text, err := w.Mesh.ConfigDump(ctx, node)
 		if err != nil {
 			return nil, err
 		}

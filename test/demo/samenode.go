@@ -25,7 +25,7 @@ func sameNode() Check {
 			})
 		}},
 		{"policy by principal and port holds", func(ctx context.Context, w *World) (string, error) {
-			return w.with("same-node", forbidNear, func() (string, error) {
+			return w.with(ctx, "same-node", forbidNear, func() (string, error) {
 				return steps(
 					func() (string, error) { return w.refused(ctx, w.client2, w.nearAddr(echoPort)) },
 					func() (string, error) { return w.refused(ctx, w.stranger, w.nearAddr(echoPort)) },

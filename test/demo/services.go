@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -44,7 +43,7 @@ func services() Check {
 // nameOfMesh resolves a Service's name over UDP and TCP and fetches by it, also in its short form. The answers must not come
 // from the cluster's DNS server: the ztunnel gives them.
 func (w *World) nameOfMesh(ctx context.Context, kind, want string) (string, error) {
-	asked, err := w.questionsSeen(webName)
+	asked, err := w.questionsSeen(ctx, webName)
 	if err != nil {
 		return "", err
 	}
@@ -62,7 +61,7 @@ func (w *World) nameOfMesh(ctx context.Context, kind, want string) (string, erro
 			return "", err
 		}
 	}
-	after, err := w.questionsSeen(webName)
+	after, err := w.questionsSeen(ctx, webName)
 	if err != nil {
 		return "", err
 	}
@@ -76,6 +75,10 @@ func (w *World) nameOfMesh(ctx context.Context, kind, want string) (string, erro
 // the pod ask, and the ztunnel counts a forwarded question.
 func (w *World) nameOutside(ctx context.Context, kind, want string) (string, error) {
 	before, err := w.questionsForwarded(ctx)
+	if err != nil {
+		return "", err
+	}
+	seen, err := w.questionsSeen(ctx, outsideName)
 	if err != nil {
 		return "", err
 	}
@@ -97,16 +100,22 @@ func (w *World) nameOutside(ctx context.Context, kind, want string) (string, err
 	if after-before < 2 {
 		return "", fmt.Errorf("the ztunnel forwarded %.0f questions, want 2", after-before)
 	}
+	if err := netlab.Poll(ctx, 3*time.Second, func() error { // its log may come late
+		now, err := w.questionsSeen(ctx, outsideName)
+		if err == nil && now-seen != 2 {
+			err = fmt.Errorf("the cluster's DNS server was asked %d times by the pod, want 2", now-seen)
+		}
+		return err
+	}); err != nil {
+		return "", err
+	}
 	return fmt.Sprintf("%s %s is %s, from %s; the ztunnel forwarded both questions", outsideName, kind, want, servers[0]), nil
 }
 
 // anotherNameserver asks a server that is in no resolv.conf, which has an answer of its own, and then the cluster's again.
 func anotherNameserver(ctx context.Context, w *World) (string, error) {
 	const port, own = 53, "192.0.2.77"
-	if err := w.serve(ctx, w.bystander, port, "dnsd", "--record", outsideName+"="+own); err != nil {
-		return "", err
-	}
-	p, err := w.Lab.Process(processName(w.bystander, "dnsd"))
+	p, err := w.serveUntil(ctx, w.bystander, port, "dnsd", "--record", outsideName+"="+own)
 	if err != nil {
 		return "", err
 	}
@@ -149,14 +158,8 @@ func (w *World) balanced(ctx context.Context, vip string) (string, error) {
 }
 
 // questionsSeen counts what the cluster's DNS server was asked about a name by the client.
-func (w *World) questionsSeen(name string) (n int, err error) {
-	log, err := w.Lab.LogText("dns")
-	for line := range strings.Lines(log) {
-		if strings.Contains(line, "name="+name+". ") && strings.Contains(line, "from="+w.client.IP4().String()+":") {
-			n++
-		}
-	}
-	return n, err
+func (w *World) questionsSeen(ctx context.Context, name string) (int, error) {
+	return w.Lab.Questions(ctx, name, w.client.IP4())
 }
 
 func (w *World) questionsForwarded(ctx context.Context) (float64, error) {
@@ -181,7 +184,7 @@ func (w *World) many(ctx context.Context, vip string, n int) (result.Batch, erro
 // unready takes one endpoint's readiness away: soon it gets nothing, the others everything; then it comes back.
 func (w *World) unready(ctx context.Context, vip string) (string, error) {
 	out := w.web[1]
-	if err := w.Lab.SetReady(out.Ref(), false); err != nil {
+	if err := w.setReady(ctx, out, false); err != nil {
 		return "", err
 	}
 	begin := time.Now()
@@ -200,7 +203,7 @@ func (w *World) unready(ctx context.Context, vip string) (string, error) {
 	if gone == nil && batch.By[out.Name] > 0 {
 		gone = fmt.Errorf("%s got connections: %v", out.Name, batch.By)
 	}
-	back := w.Lab.SetReady(out.Ref(), true)
+	back := w.setReady(ctx, out, true)
 	if err := errors.Join(gone, back); err != nil {
 		return "", err
 	}

@@ -28,13 +28,9 @@ func (w *World) openShop(ctx context.Context) error {
 		return err
 	}
 	for _, pod := range pods {
-		var ports []corev1.ContainerPort
-		if err := w.Lab.UpdatePod(pod.Ref(), func(o *corev1.Pod) { ports = o.Spec.Containers[0].Ports }); err != nil {
-			return err
-		}
-		for _, port := range append(ports, corev1.ContainerPort{Name: "unlisted", ContainerPort: unlistedPort}) {
-			spec := netlab.Spec{Name: processName(pod, port.Name), Argv: []string{"labprog", "echo", "--listen", fmt.Sprintf(":%d", port.ContainerPort)}}
-			if err := w.start(ctx, pod, spec, int(port.ContainerPort)); err != nil {
+		for _, port := range append(slices.Clone(pod.Ports), corev1.ContainerPort{Name: "unlisted", ContainerPort: unlistedPort}) {
+			spec := netlab.Spec{Name: processName(pod.Pod, port.Name), Argv: []string{"labprog", "echo", "--listen", fmt.Sprintf(":%d", port.ContainerPort)}}
+			if err := w.start(ctx, pod.Pod, spec, int(port.ContainerPort)); err != nil {
 				return err
 			}
 		}
@@ -44,7 +40,7 @@ func (w *World) openShop(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := w.Lab.Apply(file, content); err != nil {
+		if err := w.Lab.Apply(ctx, file, content); err != nil {
 			return err
 		}
 	}
@@ -55,10 +51,10 @@ func (w *World) openShop(ctx context.Context) error {
 // unlistedPort is served by every pod of the shop and named in no policy.
 const unlistedPort = 7777
 
-// shopPod finds a pod of the shop; the first if there are several.
+// shopPod finds a pod of one of the shop's Deployments; the first if there are several.
 func (w *World) shopPod(ref string) (netlab.Pod, error) {
-	if i := slices.IndexFunc(w.shop, func(p netlab.Pod) bool { return p.Ref() == ref+"-1" }); i >= 0 {
-		return w.shop[i], nil
+	if i := slices.IndexFunc(w.shop, func(d Deployed) bool { return d.Deployment == ref }); i >= 0 {
+		return w.shop[i].Pod, nil
 	}
-	return netlab.Pod{}, errors.New("no pod " + ref + "-1 in the samples")
+	return netlab.Pod{}, errors.New("no Deployment " + ref + " in the samples")
 }

@@ -7,15 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/ambit-mesh/ambit/test/netlab"
 )
 
 // Namespaces of the demo's own workloads. The shop of the samples comes beside them, in check 5.
 const (
-	inside  = "demo"    // in the mesh
-	outside = "outside" // never in the mesh
+	inside  = "demo"  // in the mesh
+	outside = "plain" // never in the mesh
 )
 
 const (
@@ -25,7 +24,7 @@ const (
 	greetPort  = 2525
 )
 
-// World is the lab with the demo's workloads in it.
+// World is the place of the checks with the demo's workloads in it.
 type World struct {
 	Config
 	client, client2, stranger netlab.Pod   // on the first node; the stranger is outside the mesh
@@ -34,23 +33,18 @@ type World struct {
 	near                      netlab.Pod   // first node: echo, transfers
 	bystander                 netlab.Pod   // second node, outside the mesh: echo
 	webVIP                    []string     // IPv4, IPv6
-	shop                      []netlab.Pod // of the samples, once they are there
+	shop                      []Deployed   // of the samples, once they are there
 }
 
-// Workloads makes the demo's workloads without checking anything.
-func Workloads(ctx context.Context, c Config) error {
-	_, err := newWorld(ctx, c)
-	return err
-}
-
-// newWorld makes pods, Services and servers. Enrolment, if asked for, is a label on the namespace, as users do it.
-func newWorld(ctx context.Context, c Config) (*World, error) {
+// Workloads makes the demo's workloads, pods, Services and servers, without checking anything. Enrolment, if asked for, is a
+// label on the namespace, as users do it.
+func Workloads(ctx context.Context, c Config) (*World, error) {
 	w := &World{Config: c}
 	labels := map[string]string{}
 	if c.Enrol {
 		labels[enrolLabel] = "ambient"
 	}
-	if err := c.Lab.SetNamespace(inside, labels); err != nil {
+	if err := c.Lab.SetNamespace(ctx, inside, labels); err != nil {
 		return nil, err
 	}
 	pods := []struct {
@@ -65,24 +59,25 @@ func newWorld(ctx context.Context, c Config) (*World, error) {
 		{&w.near, inside, "near", "n1"},
 		{&w.bystander, outside, "bystander", "n2"},
 	}
+	var specs []netlab.PodSpec
 	for _, p := range pods {
-		pod, err := w.addPod(ctx, p.namespace, p.name, p.node)
-		if err != nil {
-			return nil, err
-		}
-		*p.to = pod
+		specs = append(specs, podSpec(p.namespace, p.name, p.node))
 	}
 	for i, node := range []string{"n2", "n2", "n1"} {
-		pod, err := c.Lab.AddPod(ctx, netlab.PodSpec{
+		specs = append(specs, netlab.PodSpec{
 			Namespace: inside, Name: fmt.Sprintf("web-%d", i+1), Node: node, ServiceAccount: "web",
 			Labels: map[string]string{"app": "web"}, HTTPProbe: 80,
 		})
-		if err != nil {
-			return nil, err
-		}
-		w.web = append(w.web, pod)
 	}
-	service, err := c.Lab.PutService(inside, "web", map[string]string{"app": "web"}, map[int]int{80: 80, echoPort: echoPort})
+	made, err := c.Lab.AddPods(ctx, specs...)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range pods {
+		*p.to = made[i]
+	}
+	w.web = made[len(pods):]
+	service, err := c.Lab.PutService(ctx, inside, "web", map[string]string{"app": "web"}, map[int]int{80: 80, echoPort: echoPort})
 	if err != nil {
 		return nil, err
 	}
@@ -90,11 +85,17 @@ func newWorld(ctx context.Context, c Config) (*World, error) {
 	return w, w.startServers(ctx)
 }
 
-// addPod makes a pod whose service account and app label are its name.
+// podSpec is of a pod whose service account and app label are its name.
+func podSpec(namespace, name, node string) netlab.PodSpec {
+	return netlab.PodSpec{Namespace: namespace, Name: name, Node: node, ServiceAccount: name, Labels: map[string]string{"app": name}}
+}
+
 func (w *World) addPod(ctx context.Context, namespace, name, node string) (netlab.Pod, error) {
-	return w.Lab.AddPod(ctx, netlab.PodSpec{
-		Namespace: namespace, Name: name, Node: node, ServiceAccount: name, Labels: map[string]string{"app": name},
-	})
+	pods, err := w.Lab.AddPods(ctx, podSpec(namespace, name, node))
+	if err != nil {
+		return netlab.Pod{}, err
+	}
+	return pods[0], nil
 }
 
 func (w *World) startServers(ctx context.Context) error {
@@ -113,13 +114,24 @@ func (w *World) startServers(ctx context.Context) error {
 			return err
 		}
 	}
+	for _, pod := range w.web {
+		if err := w.Lab.SetReady(ctx, pod.Ref(), true); err != nil {
+			return err
+		}
+	}
 	return w.serve(ctx, w.store, greetPort, "greet")
 }
 
 // serve starts one of labprog's servers in a pod and waits until it listens.
 func (w *World) serve(ctx context.Context, pod netlab.Pod, port int, program string, args ...string) error {
+	_, err := w.serveUntil(ctx, pod, port, program, args...)
+	return err
+}
+
+// serveUntil is serve for a server that the caller ends.
+func (w *World) serveUntil(ctx context.Context, pod netlab.Pod, port int, program string, args ...string) (Program, error) {
 	argv := append([]string{"labprog", program, "--listen", fmt.Sprintf(":%d", port)}, args...)
-	return w.start(ctx, pod, netlab.Spec{Name: processName(pod, program), Argv: argv}, port)
+	return w.Lab.Start(ctx, netlab.Spec{Name: processName(pod, program), Pod: pod.Ref(), Argv: argv}, port)
 }
 
 func processName(pod netlab.Pod, program string) string {
@@ -128,11 +140,8 @@ func processName(pod netlab.Pod, program string) string {
 
 func (w *World) start(ctx context.Context, pod netlab.Pod, spec netlab.Spec, port int) error {
 	spec.Pod = pod.Ref()
-	p, err := w.Lab.Start(spec)
-	if err != nil {
-		return err
-	}
-	return w.Lab.WaitListening(ctx, p, port, 15*time.Second)
+	_, err := w.Lab.Start(ctx, spec, port)
+	return err
 }
 
 // folder is a place for a pod's files on the machine, owned by the user.

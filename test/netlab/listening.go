@@ -15,7 +15,7 @@ func (l *Lab) WaitListening(ctx context.Context, p Process, port int, limit time
 		if !p.Alive() {
 			return nil // told below
 		}
-		if !listens(p.PID, port) {
+		if !Listens(p.PID, port) {
 			return fmt.Errorf("nothing listens on port %d", port)
 		}
 		return nil
@@ -33,7 +33,8 @@ func (l *Lab) WaitListening(ctx context.Context, p Process, port int, limit time
 	return fmt.Errorf("process %s: %w after %s; its log: %s", p.Name, err, limit, strings.TrimSpace(log))
 }
 
-func listens(pid, port int) bool {
+// Listens reports whether anything listens on a TCP port in the network namespace of a process.
+func Listens(pid, port int) bool {
 	want := fmt.Sprintf(":%04X", port)
 	for _, table := range []string{"tcp", "tcp6"} {
 		content, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, table))

@@ -15,8 +15,16 @@ import (
 
 // pinned finds the kernel's ids of the links that are pinned in the lab's bpffs, whoever pinned them.
 func (l *Lab) pinned() ([]link.ID, error) {
-	var ids []link.ID
-	err := filepath.WalkDir(l.BPF(), func(path string, d fs.DirEntry, err error) error {
+	ids, err := PinnedLinks(l.BPF())
+	if err != nil {
+		return nil, fmt.Errorf("pins of lab %s: %w", l.name, err)
+	}
+	return ids, nil
+}
+
+// PinnedLinks finds the kernel's ids of the links that are pinned below a folder.
+func PinnedLinks(dir string) (ids []link.ID, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -35,10 +43,7 @@ func (l *Lab) pinned() ([]link.ID, error) {
 		ids = append(ids, info.ID)
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("pins of lab %s: %w", l.name, err)
-	}
-	return ids, nil
+	return ids, err
 }
 
 // Links lists the ids of the links that keep programs attached for this lab: those pinned in its bpffs.

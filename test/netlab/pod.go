@@ -48,6 +48,8 @@ type PodSpec struct {
 	Ports                 []corev1.ContainerPort
 	// HTTPProbe is a port that the kubelet probes for readiness; 0 for none.
 	HTTPProbe int
+	// Sysctls are settings of the pod's network namespace, net.*, by name: they are there before its programs are.
+	Sysctls map[string]string
 	// NotReady makes the pod unready at first.
 	NotReady bool
 }
@@ -111,6 +113,13 @@ func (l *Lab) attachPod(ctx context.Context, pod *Pod, spec PodSpec) error {
 	}
 	if _, err := l.writeEtc(l.etcOf(*pod), pod.Name, resolvConf(dns, pod.Namespace)); err != nil {
 		return err
+	}
+	for name, value := range spec.Sysctls {
+		file := "/proc/sys/" + strings.ReplaceAll(name, ".", "/")
+		out, err := l.Exec(ctx, Spec{Pod: pod.Ref(), Argv: []string{"sh", "-c", `echo "$1" >"$0"`, file, value}})
+		if err := errors.Join(err, out.Err()); err != nil {
+			return fmt.Errorf("setting %s: %w", name, err)
+		}
 	}
 	return l.UpdatePod(pod.Ref(), func(o *corev1.Pod) { running(o, *pod, !spec.NotReady) })
 }

@@ -73,9 +73,9 @@ func (o options) run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	results, err := demo.Run(ctx, demo.Config{
-		Lab: l, Mesh: m, Enrol: !o.noEnrol, Only: o.only, Samples: o.samples, Out: out,
+		Enrol: !o.noEnrol, Only: o.only, Samples: o.samples, Out: out,
 		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-	})
+	}.InLab(l, m))
 	failed := 0
 	for _, r := range results {
 		if !r.OK {

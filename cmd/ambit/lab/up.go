@@ -44,8 +44,8 @@ func upCommand(o *options) *cobra.Command {
 				}
 			}
 			if !empty {
-				w := demo.Config{Lab: lab, Mesh: m, Enrol: !plain, Out: cmd.OutOrStdout(), Log: slog.Default()}
-				if err := demo.Workloads(cmd.Context(), w); err != nil {
+				c := demo.Config{Enrol: !plain, Out: cmd.OutOrStdout(), Log: slog.Default()}.InLab(lab, m)
+				if _, err := demo.Workloads(cmd.Context(), c); err != nil {
 					return err
 				}
 			}

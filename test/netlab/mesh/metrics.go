@@ -21,12 +21,17 @@ func (m *Mesh) Metrics(ctx context.Context, node string) (Metrics, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics of the ztunnel on %s: %w", node, err)
 	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	families, err := ParseMetrics(text)
 	if err != nil {
 		return nil, fmt.Errorf("metrics of the ztunnel on %s: %w", node, err)
 	}
 	return families, nil
+}
+
+// ParseMetrics reads what a metrics endpoint said, in the text format.
+func ParseMetrics(text string) (Metrics, error) {
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	return parser.TextToMetricFamilies(strings.NewReader(text))
 }
 
 // Sum adds up the counters of a family whose labels have the given values. A name matches with and without "_total".
