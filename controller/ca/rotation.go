@@ -41,6 +41,7 @@ type Cause string
 const (
 	CauseExpiry   Cause = "expiry"
 	CauseOperator Cause = "operator"
+	CauseReplaced Cause = "replaced" // somebody overwrote what is stored with another root
 )
 
 // maxRequest bounds the operator's text in bytes.

@@ -37,8 +37,9 @@ type SelfSigned struct {
 	cfg    SelfSignedConfig
 	change changes
 
-	mu  sync.Mutex // one access to the store at a time
-	now *stored    // guarded by mu; what signs is in change
+	mu   sync.Mutex // one access to the store at a time
+	now  *stored    // guarded by mu; what signs is in change
+	seen time.Time  // when now was last known to be what is stored; guarded by mu
 
 	warned time.Time // Run's goroutine only
 }
@@ -110,9 +111,9 @@ func (s *SelfSigned) current() *stored {
 // Run follows what is stored until ctx ends. Every replica runs it.
 func (s *SelfSigned) Run(ctx context.Context) error {
 	return every(ctx, s.cfg.Poll, func() {
-		if err := s.refresh(ctx); err != nil && ctx.Err() == nil {
+		if err := s.refresh(ctx, false); err != nil && ctx.Err() == nil {
 			s.cfg.Metrics.failed()
-			s.cfg.Log.Warn("stored authority cannot be read; the one in memory goes on signing", "err", err)
+			s.cfg.Log.Warn("stored authority cannot be used; the one in memory goes on signing", "err", err)
 		}
 		now := s.cfg.Now()
 		if left, due := s.change.get().due(now, 0.1); due && now.Sub(s.warned) > time.Hour {
@@ -135,7 +136,7 @@ func (s *SelfSigned) Lead(ctx context.Context, distributed func(ctx context.Cont
 
 // advance takes the steps that are due.
 func (s *SelfSigned) advance(ctx context.Context, distributed func(context.Context, []byte) error) error {
-	if err := s.refresh(ctx); err != nil {
+	if err := s.refresh(ctx, true); err != nil {
 		return err
 	}
 	st := s.current()
@@ -179,8 +180,9 @@ func (s *SelfSigned) save(ctx context.Context, data map[string][]byte, version s
 	return nil
 }
 
-// refresh takes over what is stored. An authority that is gone is stored again: the mesh depends on it.
-func (s *SelfSigned) refresh(ctx context.Context) error {
+// refresh takes over what is stored, unless it would part the mesh. An authority that is gone is stored again: the mesh depends
+// on it. So is one that was overwritten with another root, by the leader: see overwritten.go.
+func (s *SelfSigned) refresh(ctx context.Context, leads bool) error {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	s.mu.Lock()
@@ -198,12 +200,42 @@ func (s *SelfSigned) refresh(ctx context.Context) error {
 		data = s.now.data
 	}
 	if version == s.now.version {
+		s.seen = s.cfg.Now()
 		return nil
 	}
 	st, err := openStored(data, version, s.cfg.Now)
 	if err != nil {
 		return err
 	}
+	if now := s.cfg.Now(); takes(s.now, st, now.Sub(s.seen), s.cfg.Windows, now) {
+		s.useLocked(st)
+		return nil
+	}
+	if !leads {
+		return errOverwritten
+	}
+	return s.adoptLocked(ctx, st)
+}
+
+// adoptLocked stores what this replica signs with again, with the root that it was overwritten with as the next one.
+func (s *SelfSigned) adoptLocked(ctx context.Context, other *stored) error {
+	data, err := adopt(s.now, other)
+	if err != nil {
+		return err
+	}
+	st, err := openStored(data, "", s.cfg.Now)
+	if err != nil {
+		return err
+	}
+	st.version, err = s.cfg.Store.Save(ctx, data, other.version)
+	if errors.Is(err, ErrConflict) {
+		return nil // the next look sees what it is now
+	}
+	if err != nil {
+		return fmt.Errorf("store authority again: %w", err)
+	}
+	root, _ := other.signs.Expiry()
+	s.cfg.Log.Warn("stored authority was overwritten with another root; the root of before signs on, and the other once everybody trusts it", "root_ends", root)
 	s.useLocked(st)
 	return nil
 }
@@ -216,7 +248,7 @@ func (s *SelfSigned) use(st *stored) {
 
 func (s *SelfSigned) useLocked(st *stored) {
 	before := s.now
-	s.now = st
+	s.now, s.seen = st, s.cfg.Now()
 	s.change.set(st.signs)
 	s.cfg.Metrics.phase(st.rotation.Phase)
 	if before != nil && before.rotation.Phase != st.rotation.Phase {

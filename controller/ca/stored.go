@@ -106,8 +106,16 @@ func (s *stored) apply(what step, why Cause, trustDomain string, life time.Durat
 	case stepFinish:
 		delete(data, KeyPrevious)
 		r = Rotation{Request: r.Request}
+		if len(data[KeyNextCert]) > 0 { // somebody has stored another root meanwhile
+			r.Phase, r.Cause = Distributing, CauseReplaced
+		}
 	case stepNone:
 	}
+	return withRotation(data, r)
+}
+
+// withRotation is data, changed, with where a rotation stands.
+func withRotation(data map[string][]byte, r Rotation) (map[string][]byte, error) {
 	text, err := json.Marshal(r)
 	if err != nil {
 		return nil, err
