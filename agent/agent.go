@@ -37,7 +37,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := cfg.check(); err != nil {
 		return err
 	}
-	return run(ctx, cfg)
+	err := run(ctx, cfg)
+	if err != nil && ctx.Err() == nil && cfg.Kubernetes {
+		lastWord(ctx, &cfg, err)
+	}
+	return err
 }
 
 // run is Run with a configuration that makes sense.
@@ -60,6 +64,11 @@ func run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	doors, err := openDoors(ctx, &cfg) // before anything is attached: a port that is taken must change nothing
+	if err != nil {
+		return err
+	}
+	defer doors.close()
 	kernel, err := datapath.Load(datapath.Config{PinDir: cfg.PinDir, CgroupRoot: cfg.CgroupRoot, ProcDir: cfg.ProcDir, Log: cfg.Log})
 	if err != nil {
 		return err
@@ -74,6 +83,8 @@ func run(ctx context.Context, cfg Config) error {
 	registry.MustRegister(newKernelCollector(kernel, cfg.Log))
 	foreign := &foreignWatch{list: kernel.Foreign, allow: cfg.AllowForeign, log: cfg.Log}
 	foreign.look()
+	meshes := newMeshWatch(cfg.CNIConfDir, cfg.Log)
+	meshes.look()
 	kubelet := &kubeletWatch{cfg: &cfg, home: homeCookie, set: kernel.SetKubelet, log: cfg.Log}
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil { // the runtime has raised it as far as it goes
@@ -81,12 +92,12 @@ func run(ctx context.Context, cfg Config) error {
 	}
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	f := newFleet(&cfg, podSource, realKernel{kernel}, home.ID(), registry)
-	f.most = podBudget(files.Cur)
+	f.most, f.neighbours = podBudget(files.Cur), meshes.news
 	f.events, _ = podSource.(eventSource)
 	f.node = func() enroll.Node {
 		return enroll.Node{
 			SystemNamespace: cfg.SystemNamespace, ExcludedNamespaces: cfg.ExcludedNamespaces, Selectors: cfg.Selectors,
-			CaptureDNS: cfg.CaptureDNS, StrictCapture: cfg.StrictCapture, ForeignHooks: load(&foreign.against),
+			CaptureDNS: cfg.CaptureDNS, StrictCapture: cfg.StrictCapture, OtherMeshes: meshes.list(), ForeignHooks: load(&foreign.against),
 		}
 	}
 	taint := &untainter{key: cfg.NodeTaint, missing: f.missing, log: cfg.Log}
@@ -95,7 +106,7 @@ func run(ctx context.Context, cfg Config) error {
 	web.status = func(ctx context.Context) (Status, error) {
 		list, err := f.pods(ctx)
 		s := Status{
-			Node: cfg.Node, Missing: f.missing(), Degraded: kernel.Features().Degraded(), Foreign: load(&foreign.all),
+			Node: cfg.Node, Missing: f.missing(), Degraded: kernel.Features().Degraded(), Foreign: load(&foreign.all), OtherMeshes: meshes.list(),
 			Selectors: cfg.selectorsForPeople(), Ztunnels: f.handoff.Ztunnels(), Pods: list,
 		}
 		if k := kubelet.state.Load(); k != nil {
@@ -106,6 +117,18 @@ func run(ctx context.Context, cfg Config) error {
 		return s, err
 	}
 
+	look := func() health {
+		h := health{missing: f.missing(), against: load(&foreign.against), unserved: f.handoff.Unserved()}
+		if r := f.rewritten.Load(); r != nil {
+			h.rewritten = *r
+		}
+		h.meshes = meshes.list()
+		if k := kubelet.refused.Load(); k != nil {
+			h.kubelet = *k
+		}
+		return h
+	}
+
 	group, ctx := errgroup.WithContext(ctx)
 	start := func(run func(context.Context) error) { group.Go(func() error { return run(ctx) }) }
 	start(kernel.Run)
@@ -114,6 +137,7 @@ func run(ctx context.Context, cfg Config) error {
 	start(f.run)
 	start(kubelet.run)
 	start(foreign.run)
+	start(meshes.run)
 	if nodes, ok := podSource.(nodeSource); ok && cfg.NodeTaint != "" {
 		taint.remove = nodes.Untaint
 		start(taint.run)
@@ -121,8 +145,9 @@ func run(ctx context.Context, cfg Config) error {
 	if err := startCNI(start, &cfg, f); err != nil { // before the pages, which tell whether it is done
 		group.Go(func() error { return err })
 	}
-	if err := startPages(ctx, group, &cfg, web); err != nil {
-		group.Go(func() error { return err })
+	doors.serve(ctx, group, web)
+	if nodes, ok := podSource.(nodeEventSource); ok {
+		start((&voice{look: look, warn: nodes.WarnNode}).run)
 	}
 	cfg.Log.Info("agent started", "node", cfg.Node, "adopted", len(kernel.Enrolled()))
 	err = group.Wait()
@@ -148,31 +173,6 @@ func newFleet(cfg *Config, from podSource, k fleetKernel, home netns.ID, registr
 	return f
 }
 
-func startPages(ctx context.Context, group *errgroup.Group, cfg *Config, web *pages) error {
-	if cfg.HTTP != "" {
-		l, err := listenTCP(ctx, cfg.HTTP)
-		if err != nil {
-			return err
-		}
-		group.Go(func() error { return serve(ctx, l, web.public()) })
-	}
-	if cfg.Debug != "" {
-		l, err := listenTCP(ctx, cfg.Debug)
-		if err != nil {
-			return err
-		}
-		group.Go(func() error { return serve(ctx, l, debug()) })
-	}
-	if cfg.StatusSocket != "" {
-		l, err := listenPrivate(cfg.StatusSocket)
-		if err != nil {
-			return err
-		}
-		group.Go(func() error { return serve(ctx, l, web.private()) })
-	}
-	return nil
-}
-
 // startCNI answers the plugin, and installs it only when the agent can: until then pods start as before.
 func startCNI(start func(func(context.Context) error), cfg *Config, f *fleet) error {
 	if cfg.CNISocket == "" {
@@ -188,7 +188,7 @@ func startCNI(start func(func(context.Context) error), cfg *Config, f *fleet) er
 		return err
 	}
 	f.chained(errors.New("not looked for yet"))
-	i.Report = f.chained
+	i.Report, i.Rewritten = f.chained, func(message string) { f.rewritten.Store(&message) }
 	start(func(ctx context.Context) error {
 		select {
 		case <-f.complete:

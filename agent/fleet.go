@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -61,13 +62,15 @@ type fleet struct {
 	metrics  *metrics
 	log      *slog.Logger
 
-	alive     atomic.Int64           // when the loop last gave a sign of life, in nanoseconds since 1970; 0: not yet
-	complete  chan struct{}          // closed by the first complete pass
-	unchained atomic.Pointer[string] // why the CNI plugin is not in its place; nil: it is, or need not be
-	most      int                    // pods, by the descriptors that this process may have
-	questions chan *question
-	views     chan chan []PodStatus
-	namespace *namespaces // of enrolled pods, for the makers of sockets
+	alive      atomic.Int64           // when the loop last gave a sign of life, in nanoseconds since 1970; 0: not yet
+	complete   chan struct{}          // closed by the first complete pass
+	unchained  atomic.Pointer[string] // why the CNI plugin is not in its place; nil: it is, or need not be
+	rewritten  atomic.Pointer[string] // who fights for the CNI configuration; nil or "": nobody
+	most       int                    // pods, by the descriptors that this process may have
+	questions  chan *question
+	neighbours <-chan struct{} // tells that another mesh came or went; nil: nobody looks
+	views      chan chan []PodStatus
+	namespace  *namespaces // of enrolled pods, for the makers of sockets
 
 	members map[pods.UID]*member
 	adopted map[uint64]datapath.Pod // enrolled by an earlier agent, not yet claimed by a member
@@ -123,6 +126,7 @@ func (f *fleet) run(ctx context.Context) error {
 			continue
 		case <-f.source.Changed():
 		case <-f.handoff.Changed():
+		case <-f.neighbours:
 		case <-full.C:
 			for _, m := range f.members {
 				m.looked = time.Time{}
@@ -222,6 +226,9 @@ func (f *fleet) settle(ctx context.Context, m *member, set *pods.Set) error {
 	}
 	namespace, _ := set.Namespace(m.pod.Key.Namespace)
 	m.decision = enroll.Decide(&m.pod, namespace, f.node())
+	if m.decision.Reason == enroll.OtherMesh && (m.enrolled || f.claimable(m)) {
+		m.decision.Verdict = enroll.Refused // a mesh that came later gets nobody who is protected by this one
+	}
 	switch m.decision.Verdict {
 	case enroll.Enrolled:
 		return f.join(m)
@@ -284,6 +291,16 @@ func (f *fleet) claimed(p datapath.Pod) bool {
 			if slices.Contains(m.pod.IPs, a) {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// claimable tells whether an earlier agent enrolled the pod.
+func (f *fleet) claimable(m *member) bool {
+	for _, p := range f.adopted {
+		if slices.ContainsFunc(p.Addrs(), func(a netip.Addr) bool { return slices.Contains(m.pod.IPs, a) }) {
+			return true
 		}
 	}
 	return false

@@ -44,13 +44,13 @@ func (w *foreignWatch) look() {
 	}
 	all, against := []string{}, []string{}
 	for _, p := range found {
-		text := fmt.Sprintf("%s (id %d) on %s", p.Name, p.ID, p.Hook)
-		all = append(all, text)
-		if p.Cilium() && !w.allow {
-			against = append(against, text+": set Cilium's socketLB.hostNamespaceOnly=true and cni.exclusive=false, then start the agent with --allow-foreign-hooks")
+		all = append(all, p.String())
+		if who, advice, balances := p.Balancer(); balances && !w.allow {
+			against = append(against, fmt.Sprintf("%s: %s; %s", who, p, advice))
 		}
 	}
 	slices.Sort(all)
+	slices.Sort(against)
 	if old := w.all.Load(); (old == nil || !slices.Equal(*old, all)) && len(all) > 0 {
 		w.log.Warn("other programs share our hooks", "programs", all)
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // pages are what the agent serves to people and machines. Nothing can be changed through them.
@@ -79,6 +81,50 @@ func debug() http.Handler {
 	return mux
 }
 
+// doors are the addresses where the agent is asked about itself; nil where there is none.
+type doors struct{ public, debug, private net.Listener }
+
+// openDoors takes the addresses, all or none.
+func openDoors(ctx context.Context, cfg *Config) (d doors, err error) {
+	defer func() {
+		if err != nil {
+			d.close()
+		}
+	}()
+	if cfg.HTTP != "" {
+		if d.public, err = listenTCP(ctx, cfg.HTTP); err != nil {
+			return d, err
+		}
+	}
+	if cfg.Debug != "" {
+		if d.debug, err = listenTCP(ctx, cfg.Debug); err != nil {
+			return d, err
+		}
+	}
+	if cfg.StatusSocket != "" {
+		d.private, err = listenPrivate(cfg.StatusSocket)
+	}
+	return d, err
+}
+
+// serve answers there until ctx ends.
+func (d doors) serve(ctx context.Context, group *errgroup.Group, web *pages) {
+	for l, h := range map[net.Listener]http.Handler{d.public: web.public(), d.debug: debug(), d.private: web.private()} {
+		if l != nil {
+			group.Go(func() error { return serve(ctx, l, h) })
+		}
+	}
+}
+
+// close is for doors where nobody serves, and does no harm where somebody has.
+func (d doors) close() {
+	for _, l := range []net.Listener{d.public, d.debug, d.private} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+}
+
 // serve answers at a listener until ctx ends.
 func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	s := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}
@@ -94,6 +140,9 @@ func listenTCP(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	config.SetMultipathTCP(false)
 	l, err := config.Listen(ctx, "tcp", address)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("another program of this node has the agent's port (ss -ltnp shows which; the agent's is --http-address): %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}

@@ -127,7 +127,7 @@ func (f *fleet) listeners(m *member) (fds api.Fds, made bool, err error) {
 	}
 	fds, err = sockets.Listen(m.ns, f.tag, kinds)
 	if errors.Is(err, sockets.ErrPortInUse) {
-		return nil, false, fmt.Errorf("%w: an application of the pod listens there, or a ztunnel that has not come back yet", err)
+		return nil, false, fmt.Errorf("%w: an application of the pod listens there, another mesh's proxy, or a ztunnel that has not come back yet", err)
 	}
 	return fds, true, err
 }
@@ -282,6 +282,9 @@ func (f *fleet) annotate(ctx context.Context, m *member) error {
 	}
 	if value == m.noted || m.pod.UID == "" {
 		return nil
+	}
+	if value == "" && m.noted == "?" && len(f.node().OtherMeshes) > 0 {
+		return nil // it is the other mesh's word that its pods are captured
 	}
 	if err := f.source.Annotate(ctx, m.pod.Key, m.pod.UID, value); err != nil {
 		return err

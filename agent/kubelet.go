@@ -26,6 +26,8 @@ type kubeletWatch struct {
 	set   func(datapath.Kubelet) error
 	log   *slog.Logger
 	state atomic.Pointer[string]
+
+	refused atomic.Pointer[string] // why it is not identified; nil: it is, or is not looked for
 }
 
 func (k *kubeletWatch) configured() bool {
@@ -56,9 +58,12 @@ func (k *kubeletWatch) run(ctx context.Context) error {
 		case err != nil && err.Error() != said:
 			said = err.Error()
 			k.say("refused: " + said)
+			why := said
+			k.refused.Store(&why)
 			k.log.Warn("kubelet is not identified; its probes are treated like other plaintext", "err", err)
 		case err == nil:
 			said = ""
+			k.refused.Store(nil)
 			k.say(fmt.Sprintf("identified: pid %d, cgroup %d", now.PID, now.Cgroup))
 		}
 		select {

@@ -13,16 +13,18 @@ import (
 
 // Status is what the agent tells about itself, as JSON at /status.
 type Status struct {
-	Node      string            `json:"node"`
-	Ready     bool              `json:"ready"`
-	Missing   []string          `json:"missing,omitempty"`  // why it is not ready
-	Degraded  []string          `json:"degraded,omitempty"` // what this kernel cannot do, and what follows
-	Foreign   []string          `json:"foreign,omitempty"`  // programs of others on our hooks
-	Kubelet   string            `json:"kubelet"`
-	Taint     string            `json:"taint"` // what has become of the node's
-	Selectors string            `json:"selectors"`
-	Ztunnels  []handoff.Ztunnel `json:"ztunnels"`
-	Pods      []PodStatus       `json:"pods"`
+	Node     string   `json:"node"`
+	Ready    bool     `json:"ready"`
+	Missing  []string `json:"missing,omitempty"`  // why it is not ready
+	Degraded []string `json:"degraded,omitempty"` // what this kernel cannot do, and what follows
+	Foreign  []string `json:"foreign,omitempty"`  // programs of others on our hooks
+	// Other meshes that take pods of the same labels.
+	OtherMeshes []string          `json:"otherMeshes,omitempty"`
+	Kubelet     string            `json:"kubelet"`
+	Taint       string            `json:"taint"` // what has become of the node's
+	Selectors   string            `json:"selectors"`
+	Ztunnels    []handoff.Ztunnel `json:"ztunnels"`
+	Pods        []PodStatus       `json:"pods"`
 }
 
 // PodStatus is one pod of the node, and why it is in the mesh or not.

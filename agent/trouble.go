@@ -22,6 +22,11 @@ type eventSource interface {
 	Warn(key pods.Key, uid pods.UID, reason, message string)
 }
 
+// nodeEventSource is a source where people look for what is wrong with the node.
+type nodeEventSource interface {
+	WarnNode(reason, message string)
+}
+
 // trouble says what to tell people of a pod that belongs to the mesh and cannot be enrolled as it asks; reason "" is nothing. refusal is
 // the ztunnel's.
 func (m *member) trouble(refusal string, now time.Time) (reason, message string) {
@@ -29,6 +34,8 @@ func (m *member) trouble(refusal string, now time.Time) (reason, message string)
 	switch {
 	case m.deleted || m.pod.Done():
 		return "", ""
+	case m.decision.Verdict == enroll.Outside && m.decision.Asked:
+		return string(m.decision.Reason), "pod asks for the mesh and is left outside: " + m.decision.Detail
 	case m.decision.Verdict == enroll.Refused && (m.decision.Reason != enroll.NamespaceUnknown || now.Sub(m.since) >= troubleTime):
 		return string(m.decision.Reason), "pod belongs to the mesh and cannot be enrolled: " + m.decision.Detail
 	case m.decision.Verdict == enroll.Enrolled && m.err != nil && !m.failing.IsZero() && lasting:

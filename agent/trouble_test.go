@@ -22,6 +22,7 @@ func TestTrouble(t *testing.T) {
 	}{
 		"well":                     {m: member{decision: in}},
 		"outside":                  {m: member{decision: enroll.Decision{Verdict: enroll.Outside, Reason: enroll.HasSidecar}}},
+		"outside, and asked":       {m: member{decision: enroll.Decision{Verdict: enroll.Outside, Reason: enroll.OtherMesh, Asked: true, Detail: "istio"}}, want: "OtherMesh", message: "istio"},
 		"refused":                  {m: member{decision: enroll.Decision{Reason: enroll.ForeignHooks, Detail: "cil_x"}, since: now}, want: "ForeignHooks", message: "cil_x"},
 		"refused and deleted":      {m: member{decision: enroll.Decision{Reason: enroll.ForeignHooks}, deleted: true}},
 		"refused and done":         {m: member{pod: pods.Pod{Phase: "Succeeded"}, decision: enroll.Decision{Reason: enroll.ForeignHooks}}},

@@ -95,15 +95,21 @@ func TestAKubeletThatTheKernelCannotBeToldIsAnError(t *testing.T) {
 }
 
 func TestForeignPrograms(t *testing.T) {
-	list := []datapath.Foreign{{Hook: "cgroup/connect4", ID: 7, Name: "cil_sock4_conn"}, {Hook: "cgroup/bind4", ID: 8, Name: "harmless"}}
+	list := []datapath.Foreign{
+		{Hook: "cgroup/connect4", ID: 7, Name: "cil_sock4_conne"},
+		{Hook: "cgroup/connect4", ID: 9, Name: "calico_connect_", After: true},
+		{Hook: "cgroup/bind4", ID: 8, Name: "harmless"},
+	}
 	w := &foreignWatch{log: quiet, list: func() ([]datapath.Foreign, error) { return list, nil }}
 	w.look()
-	if all, against := load(&w.all), load(&w.against); len(all) != 2 || len(against) != 1 || !strings.Contains(against[0], "socketLB.hostNamespaceOnly=true") {
+	if all, against := load(&w.all), load(&w.against); len(all) != 3 || len(against) != 2 ||
+		!strings.Contains(strings.Join(against, "\n"), "socketLB.hostNamespaceOnly=true") || !strings.Contains(against[0], "bpfConnectTimeLoadBalancing: Disabled") ||
+		!strings.Contains(against[0], "after ours") {
 		t.Errorf("all %v, against %v", all, against)
 	}
 	w.list = func() ([]datapath.Foreign, error) { return nil, errors.New("no") }
 	w.look()
-	if len(load(&w.against)) != 1 {
+	if len(load(&w.against)) != 2 {
 		t.Error("what is not known counts as gone")
 	}
 	w.allow, w.list = true, func() ([]datapath.Foreign, error) { return list, nil }

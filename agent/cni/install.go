@@ -24,42 +24,45 @@ type Installer struct {
 	Bin    string // folder of the runtime's plugins
 	Log    *slog.Logger
 
-	Report func(error) // called by Run after each look: nil, the plugin is in its place, or why it is not. nil: nobody wants to know
+	Report    func(error)  // called by Run after each look: nil, the plugin is in its place, or why it is not. nil: nobody wants to know
+	Rewritten func(string) // called by Run: somebody rewrites the configuration again and again; "": not any more. nil: nobody wants to know
 }
 
 // Timing of repairs.
 const (
 	repairPause = 200 * time.Millisecond // another tool's burst of writes is answered once
 	repairEvery = 30 * time.Second       // for what no event told
+	folderEvery = time.Second            // while there is no folder to tell anything
 )
 
 // saved marks a single-plugin configuration that a list took the place of.
 const saved = ".ambit-saved"
 
 // Run installs and repairs until ctx ends; what it installed stays, so that pods wait for the next agent rather than start
-// outside the mesh. Uninstall takes it away.
+// outside the mesh. Uninstall takes it away. A folder that is not there, or is made anew, is waited for.
 func (i *Installer) Run(ctx context.Context) error {
 	watch, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", i.Dir, err)
 	}
 	defer watch.Close()
-	if err := watch.Add(i.Dir); err != nil {
-		return fmt.Errorf("watch %s: %w", i.Dir, err)
-	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	said := ""
+	said, fight := "", quarrel{}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-watch.Events:
-			timer.Reset(repairPause)
+			timer.Reset(fight.pause())
 		case <-watch.Errors:
-			timer.Reset(repairPause)
+			timer.Reset(fight.pause())
 		case <-timer.C:
+			watchErr := watch.Add(i.Dir) // once more does no harm, and a new folder of that name has no watch
 			path, changed, err := i.Install()
+			if err == nil && watchErr != nil {
+				err = fmt.Errorf("watch %s: %w", i.Dir, watchErr)
+			}
 			switch {
 			case err != nil && err.Error() != said:
 				said = err.Error()
@@ -73,9 +76,31 @@ func (i *Installer) Run(ctx context.Context) error {
 			if i.Report != nil {
 				i.Report(err)
 			}
+			i.quarrels(&fight, path, err == nil && changed)
+			if watchErr != nil {
+				timer.Reset(folderEvery)
+				continue
+			}
 			timer.Reset(repairEvery)
 		}
 	}
+}
+
+// quarrels tells of somebody who takes the plugin out again and again, once it begins and once it ends.
+func (i *Installer) quarrels(fight *quarrel, path string, changed bool) {
+	before := fight.on()
+	fight.look(time.Now(), changed)
+	if fight.on() == before || i.Rewritten == nil {
+		return
+	}
+	message := ""
+	if !before {
+		message = fmt.Sprintf("another program keeps taking the mesh's plugin out of %s (%d times within %s); it is put back at most every %s, and pods that "+
+			"start in between join the mesh a moment late: tell that program to leave other plugins alone (Cilium: cni.exclusive=false)",
+			filepath.Base(path), quarrelMany, quarrelTime, quarrelPause)
+		i.Log.Error("cni configuration is fought over", "file", path, "what", message)
+	}
+	i.Rewritten(message)
 }
 
 // Install chains the plugin once, if it is not yet, and answers where.

@@ -20,6 +20,13 @@ type Features struct {
 	SockDestroy bool // connections older than enrolment can be closed
 }
 
+const (
+	kernelBTF = "kernel BTF"
+	oldest    = "5.15" // the newest of the required features' versions
+)
+
+var errNoBTF = errors.New("functions are looked up in BTF")
+
 // A feature is something a kernel has or lacks, tried by doing it.
 type feature struct {
 	name    string
@@ -34,7 +41,7 @@ func catalogue() []feature {
 		return func() error { return features.HaveProgramHelper(ebpf.CGroupSockAddr, fn) }
 	}
 	return []feature{
-		{name: "kernel BTF", since: "5.4, CONFIG_DEBUG_INFO_BTF", try: func() error {
+		{name: kernelBTF, since: "5.4, CONFIG_DEBUG_INFO_BTF", try: func() error {
 			_, err := btf.LoadKernelSpec()
 			return err
 		}},
@@ -69,6 +76,7 @@ func catalogue() []feature {
 func Probe(without ...string) (Features, error) {
 	var found Features
 	var missing []string
+	noBTF := false
 	for _, f := range catalogue() {
 		err := f.try()
 		if slices.Contains(without, f.name) {
@@ -79,12 +87,15 @@ func Probe(without ...string) (Features, error) {
 			if f.have != nil {
 				*f.have(&found) = true
 			}
+		case f.without == "" && noBTF && errors.Is(err, errNoBTF): // named already
 		case f.without == "":
+			noBTF = noBTF || f.name == kernelBTF
 			missing = append(missing, fmt.Sprintf("%s (Linux %s): %v", f.name, f.since, err))
 		}
 	}
 	if len(missing) > 0 {
-		return found, fmt.Errorf("this kernel, or this process's capabilities, lack %s", strings.Join(missing, "; "))
+		return found, fmt.Errorf("this kernel, or this process's capabilities, lack %s; this node needs Linux %s or newer built with "+
+			"CONFIG_DEBUG_INFO_BTF=y, and the agent the capabilities that the chart gives it", strings.Join(missing, "; "), oldest)
 	}
 	return found, nil
 }
@@ -103,7 +114,7 @@ func (f Features) Degraded() []string {
 func kernelFunc(name string) error {
 	spec, err := btf.LoadKernelSpec()
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNoBTF, err)
 	}
 	var fn *btf.Func
 	if err := spec.TypeByName(name, &fn); err != nil {

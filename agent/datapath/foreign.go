@@ -15,12 +15,33 @@ type Foreign struct {
 	Hook string // as in "cgroup/connect4"
 	ID   uint32
 	Name string // the kernel keeps 15 characters
+	// After ours: the kernel runs programs in the order of attaching. Without one of ours there yet it is before.
+	After bool
 }
 
-// Cilium reports whether the program's name is one of Cilium's socket load balancing. Where that rewrites Services before us,
-// the mesh never sees a Service's address: socketLB.hostNamespaceOnly=true, and cni.exclusive=false for our plugin.
-func (f Foreign) Cilium() bool {
-	return strings.HasPrefix(f.Name, "cil_sock") || strings.HasPrefix(f.Name, "cil_")
+func (f Foreign) String() string {
+	order := "before"
+	if f.After {
+		order = "after"
+	}
+	return fmt.Sprintf("%s (id %d) on %s, %s ours", f.Name, f.ID, f.Hook, order)
+}
+
+// balancers put a pod's address in the place of a Service's in our hooks, so that the mesh never sees the Service: known by how
+// their programs' names begin (Cilium's bpf_sock.c, Calico's connect_balancer*.c).
+var balancers = []struct{ prefix, who, advice string }{
+	{"cil_", "Cilium's socket load balancing", "set its socketLB.hostNamespaceOnly=true and cni.exclusive=false, then start the agent with --allow-foreign-hooks (chart: agent.allowForeignHooks=true)"},
+	{"calico_", "Calico's connect-time load balancing", "set bpfConnectTimeLoadBalancing: Disabled and bpfHostNetworkedNATWithoutCTLB: Enabled in its FelixConfiguration"},
+}
+
+// Balancer names what the program is part of, if that balances Services in our hooks, and what to do about it.
+func (f Foreign) Balancer() (who, advice string, ok bool) {
+	for _, b := range balancers {
+		if strings.HasPrefix(f.Name, b.prefix) {
+			return b.who, b.advice, true
+		}
+	}
+	return "", "", false
 }
 
 var rewriting = []struct {
@@ -54,15 +75,20 @@ func ForeignPrograms(cgroupRoot string) ([]Foreign, error) {
 		if err != nil {
 			return nil, fmt.Errorf("programs on %s: %w", h.name, err)
 		}
+		after := false
 		for _, p := range on.Programs {
 			name, err := programName(p.ID)
-			if errors.Is(err, os.ErrNotExist) || isOurs(name) {
+			if errors.Is(err, os.ErrNotExist) {
 				continue
 			}
 			if err != nil {
 				return nil, fmt.Errorf("program %d on %s: %w", p.ID, h.name, err)
 			}
-			found = append(found, Foreign{Hook: h.name, ID: uint32(p.ID), Name: name})
+			if isOurs(name) {
+				after = true
+				continue
+			}
+			found = append(found, Foreign{Hook: h.name, ID: uint32(p.ID), Name: name, After: after})
 		}
 	}
 	return found, nil

@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // A hook is a program's place on the cgroup root.
@@ -39,14 +41,40 @@ var hooks = []hook{
 func (d *Datapath) attachHooks() error {
 	for _, h := range hooks {
 		prog := d.obj.progs[h.prog]
-		place := func() (link.Link, error) {
-			return link.AttachCgroup(link.CgroupOptions{Path: d.cfg.CgroupRoot, Attach: h.attach, Program: prog})
-		}
+		place := func() (link.Link, error) { return attachHook(d.cfg.CgroupRoot, h, prog) }
 		if err := ensureLink(filepath.Join(d.linksDir(), h.prog), prog, place); err != nil {
 			return fmt.Errorf("attach %s to %s: %w", h.prog, d.cfg.CgroupRoot, err)
 		}
 	}
 	return nil
+}
+
+// attachHook attaches prog beside whatever else is there. A program that was attached so as to admit no other (without
+// BPF_F_ALLOW_MULTI, which the kernel answers with EPERM) is named: nothing else tells its owner.
+func attachHook(cgroupRoot string, h hook, prog *ebpf.Program) (link.Link, error) {
+	l, err := link.AttachCgroup(link.CgroupOptions{Path: cgroupRoot, Attach: h.attach, Program: prog})
+	if !errors.Is(err, unix.EPERM) {
+		return l, err
+	}
+	dir, openErr := os.Open(cgroupRoot)
+	if openErr != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	on, queryErr := link.QueryPrograms(link.QueryOptions{Target: int(dir.Fd()), Attach: h.attach})
+	if queryErr != nil || len(on.Programs) == 0 {
+		return nil, err
+	}
+	var names []string
+	for _, p := range on.Programs {
+		name, nameErr := programName(p.ID)
+		if nameErr != nil {
+			name = nameErr.Error()
+		}
+		names = append(names, fmt.Sprintf("%s (id %d)", name, p.ID))
+	}
+	return nil, fmt.Errorf("%w: the program there admits no other beside it: %s; its owner must attach it with BPF_F_ALLOW_MULTI, or go "+
+		"(bpftool cgroup show %s)", err, strings.Join(names, ", "), cgroupRoot)
 }
 
 // ensureLink swaps prog into the link pinned at path. Where there is none, or what it was attached to is gone, attach makes

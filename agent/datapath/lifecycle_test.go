@@ -12,14 +12,11 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -482,29 +479,5 @@ func TestPinDirectoryMustBeOnABpffs(t *testing.T) {
 	needRoot(t)
 	if _, err := Load(Config{PinDir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "bpffs") {
 		t.Errorf("load: %v", err)
-	}
-}
-
-// A program like those of Cilium's socket load balancing, on a cgroup of the test's own.
-func TestForeignProgramsAreNamed(t *testing.T) {
-	needRoot(t)
-	root := cgroupRoot(t)
-	dir := must[string](t)(os.MkdirTemp(root, "ambit-test-"))
-	defer os.Remove(dir)
-	prog := must[*ebpf.Program](t)(ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "cil_sock4_conn", Type: ebpf.CGroupSockAddr, AttachType: ebpf.AttachCGroupInet4Connect,
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}, License: "GPL",
-	}))
-	defer prog.Close()
-	l := must[link.Link](t)(link.AttachCgroup(link.CgroupOptions{Path: dir, Attach: ebpf.AttachCGroupInet4Connect, Program: prog}))
-	defer l.Close()
-	found := must[[]Foreign](t)(ForeignPrograms(dir))
-	if len(found) != 1 || found[0].Hook != "cgroup/connect4" || found[0].Name != "cil_sock4_conn" || !found[0].Cilium() {
-		t.Errorf("found %v", found)
-	}
-	d := load(t, testConfig(t))
-	ours := must[[]Foreign](t)(d.Foreign())
-	if slices.ContainsFunc(ours, func(f Foreign) bool { return strings.HasPrefix(f.Name, "ambit_") }) {
-		t.Errorf("our own programs are listed: %v", ours)
 	}
 }

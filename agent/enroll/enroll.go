@@ -18,12 +18,19 @@ import (
 const (
 	labelMode         = "istio.io/dataplane-mode"
 	labelApp          = "app"
-	annotationSidecar = "sidecar.istio.io/status"
 	annotationBypass  = "ambient.istio.io/bypass-inbound-capture"
 	annotationDNS     = "ambient.istio.io/dns-capture"
 	annotationStrict  = "ambit.io/strict-capture" // on pods and namespaces; pod beats namespace beats node
 	annotationReroute = "istio.io/reroute-virtual-interfaces"
 )
+
+// sidecars are what injectors write on a pod that got a proxy: Istio's, Linkerd's, Kuma's and Consul's. An empty value: any.
+var sidecars = []struct{ annotation, value string }{
+	{"sidecar.istio.io/status", ""},
+	{"linkerd.io/proxy-version", ""},
+	{"kuma.io/sidecar-injected", "true"},
+	{"consul.hashicorp.com/connect-inject-status", "injected"},
+}
 
 // Ports are the mesh's own in each enrolled pod: 15001 outbound, 15006 inbound, 15008 HBONE, 15053 DNS.
 var meshPorts = []uint16{15001, 15006, 15008, 15053}
@@ -67,6 +74,7 @@ const (
 	Finished          Reason = "Finished"          // no container will run again
 	NamespaceUnknown  Reason = "NamespaceUnknown"  // its namespace's labels are not known
 	MeshPortDeclared  Reason = "MeshPortDeclared"  // a container declares a port that the mesh needs
+	OtherMesh         Reason = "OtherMesh"         // another mesh of the node takes the pods that belong to this one
 	ForeignHooks      Reason = "ForeignHooks"      // another program on the node rewrites connections before us
 	BadAnnotation     Reason = "BadAnnotation"     // an annotation of ours that cannot be read
 )
@@ -75,7 +83,7 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		Selected, NotSelected, HostNetwork, HasSidecar, NamespaceExcluded, NodeProxy, Finished, NamespaceUnknown,
-		MeshPortDeclared, ForeignHooks, BadAnnotation,
+		MeshPortDeclared, OtherMesh, ForeignHooks, BadAnnotation,
 	}
 }
 
@@ -86,6 +94,7 @@ type Node struct {
 	Selectors          []Selector // any match enrols
 	CaptureDNS         bool       // unless the pod says otherwise
 	StrictCapture      bool       // unless the namespace or the pod says otherwise
+	OtherMeshes        []string   // that take pods by the same labels, and what to do
 	ForeignHooks       []string   // programs that would rewrite destinations before ours, and the setting to change
 }
 
@@ -100,15 +109,21 @@ type Decision struct {
 	Strict        bool
 	// Unheeded is what the pod asks for and does not get, for people; "" for nothing.
 	Unheeded string
+	// Asked: the pod is left outside although its labels ask for the mesh. People are told.
+	Asked bool
 }
 
 // Decide judges one pod. namespace is nil when it is not known.
 func Decide(p *pods.Pod, namespace *pods.Namespace, node Node) Decision {
+	asked := namespace != nil && slices.ContainsFunc(node.Selectors, func(s Selector) bool { return s.Matches(p.Labels, namespace.Labels) })
+	sidecar := sidecarOf(p)
 	switch {
 	case p.HostNetwork:
 		return outside(HostNetwork, "pods on the host's network are never enrolled")
-	case has(p.Annotations, annotationSidecar):
-		return outside(HasSidecar, "annotation "+annotationSidecar+" says that a sidecar was injected")
+	case sidecar != "":
+		d := outside(HasSidecar, "annotation "+sidecar+" says that a sidecar was injected; restart the pod without injection to bring it in")
+		d.Asked = asked
+		return d
 	case slices.Contains(node.ExcludedNamespaces, p.Key.Namespace):
 		return outside(NamespaceExcluded, "namespace "+p.Key.Namespace+" is on the agent's exclude list")
 	case p.Key.Namespace == node.SystemNamespace && (p.Labels[labelApp] == "ztunnel" || p.Labels[labelApp] == "ambit-ztunnel"):
@@ -118,8 +133,13 @@ func Decide(p *pods.Pod, namespace *pods.Namespace, node Node) Decision {
 	case namespace == nil:
 		return Decision{Reason: NamespaceUnknown, Detail: "namespace " + p.Key.Namespace + " is not known yet"}
 	}
-	if !slices.ContainsFunc(node.Selectors, func(s Selector) bool { return s.Matches(p.Labels, namespace.Labels) }) {
+	if !asked {
 		return outside(NotSelected, "no enablement selector matches; label the namespace or pod "+labelMode+"=ambient to enrol it")
+	}
+	if len(node.OtherMeshes) > 0 {
+		d := outside(OtherMesh, strings.Join(node.OtherMeshes, "; "))
+		d.Asked = true
+		return d
 	}
 	return capture(p, namespace, node)
 }
@@ -166,7 +186,15 @@ func readBool(from map[string]string, key string, to *bool) error {
 	return nil
 }
 
-func has(m map[string]string, key string) bool { _, ok := m[key]; return ok }
+// sidecarOf is the annotation by which a sidecar is known; "" is none.
+func sidecarOf(p *pods.Pod) string {
+	for _, s := range sidecars {
+		if value, there := p.Annotations[s.annotation]; there && (s.value == "" || s.value == value) {
+			return s.annotation
+		}
+	}
+	return ""
+}
 
 func outside(r Reason, detail string) Decision {
 	return Decision{Verdict: Outside, Reason: r, Detail: detail}

@@ -26,6 +26,8 @@ type scenario struct {
 func (s *scenario) fact(line string) error {
 	word, rest, _ := strings.Cut(line, " ")
 	switch word {
+	case "othermesh":
+		s.node.OtherMeshes = append(s.node.OtherMeshes, rest)
 	case "foreign":
 		s.node.ForeignHooks = append(s.node.ForeignHooks, rest)
 	case "namespace":
@@ -77,7 +79,7 @@ func describe(d Decision) string {
 	for _, flag := range []struct {
 		on   bool
 		name string
-	}{{d.DNS, "dns"}, {d.BypassInbound, "bypass-inbound"}, {d.Strict, "strict"}, {d.Unheeded != "", "unheeded"}} {
+	}{{d.Asked, "asked"}, {d.DNS, "dns"}, {d.BypassInbound, "bypass-inbound"}, {d.Strict, "strict"}, {d.Unheeded != "", "unheeded"}} {
 		if flag.on {
 			text += " " + flag.name
 		}

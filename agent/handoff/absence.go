@@ -46,6 +46,16 @@ func (s *Server) resetIfAbsent() {
 	s.cfg.Metrics.resets.Add(float64(n))
 }
 
+// Unserved is how many pods' connections are being reset because no ztunnel has been there for too long.
+func (s *Server) Unserved() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.said {
+		return 0
+	}
+	return len(s.pods)
+}
+
 // countLocked notes who serves, after any change of a connection's state.
 func (s *Server) countLocked() {
 	states := map[string]int{}

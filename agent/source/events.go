@@ -2,7 +2,6 @@ package source
 
 import (
 	"context"
-	"strings"
 
 	"github.com/ambit-mesh/ambit/agent/pods"
 	corev1 "k8s.io/api/core/v1"
@@ -21,11 +20,14 @@ const (
 	eventMessage = 1000      // bytes; the API server takes 1024
 )
 
-// startEvents makes a recorder of events on pods, which works in the background until stop.
+// component is the name of the events' author.
+const component = "ambit-agent"
+
+// startEvents makes a recorder of events on pods and the node, which works in the background until stop.
 func startEvents(ctx context.Context, client kubernetes.Interface, node string) (to record.EventRecorder, stop func()) {
 	b := record.NewBroadcaster(record.WithContext(ctx), record.WithCorrelatorOptions(record.CorrelatorOptions{BurstSize: eventBurst, QPS: eventRate}))
 	b.StartRecordingToSink(&typedcorev1.EventSinkImpl{Interface: client.CoreV1().Events("")})
-	return b.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "ambit-agent", Host: node}), b.Shutdown
+	return b.NewRecorder(scheme.Scheme, corev1.EventSource{Component: component, Host: node}), b.Shutdown
 }
 
 // Warn tells those who look at the pod (kubectl describe) what is wrong with it. It does not wait for the API server and is
@@ -35,10 +37,7 @@ func (k *Kubernetes) Warn(key pods.Key, uid pods.UID, reason, message string) {
 	if to == nil {
 		return
 	}
-	if len(message) > eventMessage {
-		message = strings.ToValidUTF8(message[:eventMessage], "") + " ..."
-	}
 	(*to).Event(&corev1.ObjectReference{
 		APIVersion: "v1", Kind: "Pod", Namespace: key.Namespace, Name: key.Name, UID: types.UID(uid),
-	}, corev1.EventTypeWarning, reason, message)
+	}, corev1.EventTypeWarning, reason, clip(message))
 }
