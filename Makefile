@@ -36,12 +36,12 @@ test: preflight deps test-unit test-root ## layers 1 to 5: everything that needs
 
 test-unit: ## layers 1 to 3 and the architecture rules, with the race detector
 	CGO_ENABLED=1 go test -race -count=1 -timeout 15m $$(go list ./... | grep -vE '/(bpf/tests|agent/datapath|test/netlab|test/demo)(/|$$)')
-	go test -count=1 -run '^TestIdleMemory$$' ./ztunnel # skips under the race detector
+	AMBIT_TEST_REQUIRE=norace go test -count=1 -run '^TestIdleMemory$$' ./ztunnel
 	@for m in $(MODULES); do echo "go test $$m"; go -C $$m test -count=1 ./... || exit 1; done
 	go -C test/cluster test -trimpath -count=1 . # not its programs: to check those is to check all of Kubernetes
 
 test-root: preflight build-lab ## layers 4 and 5: kernel programs and the lab (root)
-	AMBIT_TEST_REQUIRE=root,bpf go test -count=1 -p 1 -timeout 30m $(ROOT_TESTS)
+	AMBIT_TEST_REQUIRE=root,cgroup2,mptcp go test -count=1 -p 1 -timeout 30m $(ROOT_TESTS)
 
 test-vm: ## kernel tests and a small lab on another kernel: make test-vm KERNEL=6.1 (or 6.12)
 	@test/deps.sh $(VM_PACKAGES)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/agent/datapath"
 	"github.com/ambit-mesh/ambit/agent/enroll"
-	"github.com/ambit-mesh/ambit/agent/netns/netnstest"
+	"github.com/ambit-mesh/ambit/test/need"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -45,7 +45,7 @@ func procfs(t *testing.T, names map[int]string) string {
 }
 
 func TestKubeletIsIdentifiedOrGetsNothing(t *testing.T) {
-	netnstest.NeedRoot(t, "makes processes of root's up")
+	need.Root(t, "makes processes of root's up")
 	dir := t.TempDir()
 	file := filepath.Join(dir, "pid")
 	if err := os.WriteFile(file, []byte("42\n"), 0o644); err != nil {

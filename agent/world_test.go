@@ -20,7 +20,7 @@ import (
 	"github.com/ambit-mesh/ambit/agent/api"
 	"github.com/ambit-mesh/ambit/agent/cni"
 	"github.com/ambit-mesh/ambit/agent/netns"
-	"github.com/ambit-mesh/ambit/agent/netns/netnstest"
+	"github.com/ambit-mesh/ambit/test/need"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
@@ -40,7 +40,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	netnstest.NeedRoot(t, "loads eBPF programs and makes network namespaces")
+	need.Root(t, "loads eBPF programs and makes network namespaces")
 	dir := t.TempDir()
 	sub := func(name string) string {
 		path := filepath.Join(dir, name)

@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/ambit-mesh/ambit/test/need"
 )
 
 // idleLimit is what an idle connection may cost both of its ztunnels together, in bytes of heap and stacks. What the runtime and
@@ -15,9 +17,7 @@ const idleLimit = 12 << 10
 // An idle connection costs little. Both ztunnels and both applications run in this process, so the applications' share is
 // measured first, with connections that go from one to the other directly, and taken off.
 func TestIdleMemory(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector's own memory would be measured")
-	}
+	need.That(t, !raceEnabled, need.NoRace, "the race detector's own memory would be measured")
 	const many = 1500
 	m, client, _, dst := pair(t)
 	direct := m.app(m.net.Addr(), hold)

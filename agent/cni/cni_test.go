@@ -14,6 +14,7 @@ import (
 	"github.com/ambit-mesh/ambit/agent/api/apitest"
 	"github.com/ambit-mesh/ambit/agent/netns"
 	"github.com/ambit-mesh/ambit/agent/netns/netnstest"
+	"github.com/ambit-mesh/ambit/test/need"
 	"github.com/containernetworking/cni/libcni"
 	"go.uber.org/goleak"
 )
@@ -143,7 +144,7 @@ func hostPath(p string) string { return strings.Replace(p, "self", itoa(os.Getpi
 func itoa(n int) string { b, _ := json.Marshal(n); return string(b) }
 
 func TestServerRefusesNonsenseAndLeaksNothing(t *testing.T) {
-	netnstest.NeedRoot(t, "makes network namespaces and a root-only socket")
+	need.Root(t, "makes network namespaces and a root-only socket")
 	socket := filepath.Join(t.TempDir(), "cni.sock")
 	serve(t, socket, patience, func(context.Context, Request, *netns.Handle) Response {
 		t.Error("nonsense reached the handler")

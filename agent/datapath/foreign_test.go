@@ -9,12 +9,14 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+
+	"github.com/ambit-mesh/ambit/test/need"
 )
 
 // testCgroup is a cgroup of the test's own, below the root.
 func testCgroup(t *testing.T) string {
 	t.Helper()
-	needRoot(t)
+	need.Root(t, "attaches kernel programs to a cgroup of its own")
 	dir := must[string](t)(os.MkdirTemp(cgroupRoot(t), "ambit-test-"))
 	t.Cleanup(func() {
 		if err := os.Remove(dir); err != nil {

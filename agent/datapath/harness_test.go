@@ -21,27 +21,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ambit-mesh/ambit/agent/netns"
+	"github.com/ambit-mesh/ambit/test/need"
 )
 
 // The tests build one node: a namespace with a bridge, and pods joined to it. Nothing outside the process is needed, so the test
 // binary also runs alone in a virtual machine.
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if req := os.Getenv("AMBIT_TEST_REQUIRE"); strings.Contains(req, "root") || strings.Contains(req, "bpf") {
-		t.Fatal("this test needs root: it loads kernel programs and makes network namespaces")
-	}
-	t.Skip("this test needs root: it loads kernel programs and makes network namespaces")
-}
-
 // bpffs mounts a file system for pins and lets go of it at once, so that only a descriptor of this process keeps it: whatever
 // becomes of the test, nothing stays attached.
 func bpffs(t testing.TB) string {
 	t.Helper()
-	needRoot(t)
+	need.Root(t, "mounts a bpffs and loads kernel programs")
 	dir := t.TempDir()
 	if err := unix.Mount("bpf", dir, "bpf", 0, ""); err != nil {
 		t.Fatalf("mount bpffs: %v", err)
@@ -132,7 +122,7 @@ func addAddr(t testing.TB, nl *netlink.Handle, l netlink.Link, prefix string) {
 
 func newNode(t testing.TB) *node {
 	t.Helper()
-	needRoot(t)
+	need.Root(t, "makes network namespaces")
 	n := &node{t: t, next: 11, addr4: netip.MustParseAddr("10.77.0.1"), addr6: netip.MustParseAddr("fd77::1")}
 	n.ns, n.nl = newNamespace(t)
 	if err := n.nl.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}); err != nil {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/agent/datapath/plan"
 	"github.com/ambit-mesh/ambit/agent/netns"
+	"github.com/ambit-mesh/ambit/test/need"
 )
 
 // The test binary plays other processes too: argument vectors of its own would have to pass the flag package, so the role comes in
@@ -359,7 +360,6 @@ func TestWithdrawAndEnrolAgain(t *testing.T) {
 
 // The namespace of a pod went while no agent ran.
 func TestAdoptionForgetsThePodsThatWent(t *testing.T) {
-	needRoot(t)
 	cfg := testConfig(t)
 	d := load(t, cfg)
 	ns := must[*netns.Handle](t)(netns.New())
@@ -379,7 +379,6 @@ func TestAdoptionForgetsThePodsThatWent(t *testing.T) {
 }
 
 func TestEnrolmentErrors(t *testing.T) {
-	needRoot(t)
 	cfg := testConfig(t)
 	cfg.MaxPods = 2
 	d := load(t, cfg)
@@ -452,7 +451,7 @@ func TestPinsOfAnotherLayoutAreReplaced(t *testing.T) {
 }
 
 func TestMissingFeaturesAreNamed(t *testing.T) {
-	needRoot(t)
+	need.Root(t, "loads kernel programs")
 	_, err := Probe("sk_lookup", "netns cookie in sockops")
 	if err == nil || !strings.Contains(err.Error(), "sk_lookup (Linux 5.9)") || !strings.Contains(err.Error(), "netns cookie in sockops (Linux 5.15)") {
 		t.Errorf("probe: %v", err)
@@ -476,7 +475,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 }
 
 func TestPinDirectoryMustBeOnABpffs(t *testing.T) {
-	needRoot(t)
+	need.Root(t, "loads kernel programs")
 	if _, err := Load(Config{PinDir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "bpffs") {
 		t.Errorf("load: %v", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/ambit-mesh/ambit/agent/datapath/plan"
+	"github.com/ambit-mesh/ambit/test/need"
 )
 
 // rig is the usual beginning: a client's pod, enrolled, and a server's, which is not.
@@ -123,9 +124,7 @@ func TestFastOpen(t *testing.T) {
 func TestMultipathApplication(t *testing.T) {
 	r := newRig(t)
 	s, err := r.client.trySocket(false, unix.SOCK_STREAM, unix.IPPROTO_MPTCP)
-	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ENOPROTOOPT) {
-		t.Skip("this kernel has no MPTCP")
-	}
+	need.That(t, !errors.Is(err, unix.EPROTONOSUPPORT) && !errors.Is(err, unix.ENOPROTOOPT), need.MPTCP, fmt.Sprint(err))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,21 +5,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"testing"
-)
 
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "root") {
-		t.Fatal("this test needs root: it makes network namespaces")
-	}
-	t.Skip("this test needs root: it makes network namespaces")
-}
+	"github.com/ambit-mesh/ambit/test/need"
+)
 
 func current(t *testing.T) ID {
 	t.Helper()
@@ -33,7 +23,7 @@ func current(t *testing.T) ID {
 
 func fresh(t *testing.T) *Handle {
 	t.Helper()
-	needRoot(t)
+	need.Root(t, "makes network namespaces")
 	h, err := New()
 	if err != nil {
 		t.Fatal(err)

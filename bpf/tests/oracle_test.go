@@ -4,13 +4,12 @@ import (
 	"encoding/binary"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf"
 
 	"github.com/ambit-mesh/ambit/agent/datapath/plan"
+	"github.com/ambit-mesh/ambit/test/need"
 )
 
 // rounds of random questions to each verdict; a fixed seed, so that a failure repeats.
@@ -18,12 +17,7 @@ const rounds = 4000
 
 func programs(t *testing.T) *VerdictPrograms {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if req := os.Getenv("AMBIT_TEST_REQUIRE"); strings.Contains(req, "root") || strings.Contains(req, "bpf") {
-			t.Fatal("this test needs root: it loads kernel programs")
-		}
-		t.Skip("this test needs root: it loads kernel programs")
-	}
+	need.Root(t, "loads kernel programs")
 	var o VerdictObjects
 	if err := LoadVerdictObjects(&o, nil); err != nil {
 		t.Fatalf("load: %+v", err)

@@ -15,10 +15,7 @@ import (
 // TestIncrementalEqualsRebuild churns a small world at random. After each step the resources must be those of a translator
 // that sees the same objects for the first time, and the deltas must add up to them.
 func TestIncrementalEqualsRebuild(t *testing.T) {
-	seeds, steps := 12, 150
-	if testing.Short() {
-		seeds = 2
-	}
+	const seeds, steps = 12, 150
 	for seed := range uint64(seeds) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		inc := New(Settings{PublishDryRun: true})

@@ -46,9 +46,6 @@ func TestManyAtOnce(t *testing.T) {
 		runFleet(t, spec)
 		return
 	}
-	if testing.Short() {
-		t.Skip("moves half a gigabyte")
-	}
 	const workloads, clients, limit = 30_000, 50, 100 << 20
 	tab := NewTable()
 	all := map[string]*workload.Address{}

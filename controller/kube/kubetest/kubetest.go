@@ -4,11 +4,12 @@ package kubetest
 
 import (
 	"os"
-	"strings"
 	"testing"
 
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/ambit-mesh/ambit/test/need"
 )
 
 // Server is the real API server that make test-controller starts. It is shared: a test keeps to namespaces of its own. Without
@@ -16,12 +17,7 @@ import (
 func Server(t testing.TB) *rest.Config {
 	t.Helper()
 	file := os.Getenv("AMBIT_TEST_KUBECONFIG")
-	if file == "" {
-		if strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "apiserver") {
-			t.Fatal("AMBIT_TEST_KUBECONFIG is not set")
-		}
-		t.Skip("needs an API server: make test-controller")
-	}
+	need.That(t, file != "", need.APIServer, "AMBIT_TEST_KUBECONFIG is not set: make test-controller")
 	cfg, err := clientcmd.BuildConfigFromFlags("", file)
 	if err != nil {
 		t.Fatal(err)

@@ -13,13 +13,14 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ambit-mesh/ambit/test/need"
 	"github.com/ambit-mesh/ambit/test/netlab"
 )
 
 // Up builds a lab whose name starts with prefix (at most 6 letters) and takes it down when the test ends.
 func Up(t *testing.T, prefix string) *netlab.Lab {
 	t.Helper()
-	Require(t)
+	need.Root(t, "builds a lab")
 	c := Config(t, fmt.Sprintf("%s%x", prefix, os.Getpid()%0xfffff))
 	lab, err := netlab.Up(t.Context(), c)
 	if err != nil {
@@ -34,19 +35,6 @@ func Up(t *testing.T, prefix string) *netlab.Lab {
 		}
 	})
 	return lab
-}
-
-// Require skips the test without root, or fails it where AMBIT_TEST_REQUIRE asks for root.
-func Require(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	const why = "a lab needs root: run this test with sudo"
-	if strings.Contains(os.Getenv("AMBIT_TEST_REQUIRE"), "root") {
-		t.Fatal(why)
-	}
-	t.Skip(why)
 }
 
 // Config is a lab's configuration with the programs of this tree, built on first use.
