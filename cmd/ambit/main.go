@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/ambit-mesh/ambit/cmd/ambit/check"
 	"github.com/ambit-mesh/ambit/cmd/ambit/demo"
 	"github.com/ambit-mesh/ambit/cmd/ambit/lab"
 	"github.com/ambit-mesh/ambit/cmd/ambit/status"
@@ -40,7 +41,7 @@ func root() *cobra.Command {
 		Use: "ambit", Short: "Ambit, a sidecarless service mesh",
 		SilenceUsage: true, SilenceErrors: true,
 	}
-	cmd.AddCommand(lab.Command(), demo.Command(), why.Command(), ztunnelconfig.Command(), status.Command(), validate.Command(), versionCommand())
+	cmd.AddCommand(lab.Command(), demo.Command(), why.Command(), ztunnelconfig.Command(), status.Command(), check.Command(), validate.Command(), versionCommand())
 	return cmd
 }
 

@@ -174,7 +174,7 @@ func TestNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	notes := all["ambit/templates/NOTES.txt"]
-	for _, want := range []string{"kubectl -n mesh-system rollout status daemonset/ambit-ztunnel", "istio.io/dataplane-mode=ambient"} {
+	for _, want := range []string{"kubectl -n mesh-system rollout status daemonset/ambit-ztunnel", "ambit check -n mesh-system", "istio.io/dataplane-mode=ambient"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("no %q in\n%s", want, notes)
 		}
