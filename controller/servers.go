@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
@@ -90,6 +91,7 @@ func newGRPC(cert *servingCert, m *metrics, xs *xds.Server, cs *ca.Server) *grpc
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.StaticStreamWindowSize(window), // fixed: a window that grows with the link would hold megabytes for each client that reconnects
 		grpc.StaticConnWindowSize(connWindow),
+		experimental.BufferPool(xds.Buffers()),
 		grpc.ReadBufferSize(0), // TLS has one: another is 32 KiB for each client, and a copy of what it sends
 		grpc.ConnectionTimeout(10*time.Second),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtLeast, PermitWithoutStream: true}),

@@ -91,7 +91,7 @@ func TestContents(t *testing.T) {
 func BenchmarkReconnect(b *testing.B) {
 	var c contents
 	client := map[string]string{}
-	for i := range 33_000 {
+	for i := range 55_000 {
 		e := &entry{name: fmt.Sprintf("Kubernetes//Pod/team-%d/app-%d-abcdefghi-%d", i/200, i/10, i), version: fmt.Sprintf("%016x", i)}
 		c.put(e)
 		client[e.name] = e.version

@@ -82,7 +82,33 @@ func short(data []byte) (end int, ok bool) {
 	if len(data) < end+2 || data[end] != 2<<3|2 || data[end+1] >= 0x80 || len(data) != end+2+int(data[end+1]) {
 		return 0, false
 	}
-	return end, utf8.Valid(data) // the tags and lengths between the two strings are ASCII
+	return end, ascii(data)
+}
+
+// count takes the entries that come next in a message, as long as they are what short recognises and lie in one buffer: nearly all of
+// a long list, in the least time. What stops it is for next.
+func (h *holding) count(in *fields) {
+	b := in.piece
+	for len(b) >= 2 && b[0] == 5<<3|2 {
+		n, at := int(b[1]), 2
+		if n >= 0x80 {
+			if len(b) < 3 || b[2] >= 0x80 {
+				break
+			}
+			n, at = n&0x7f|int(b[2])<<7, 3
+		}
+		if at+n > len(b) || h.n >= maxHeld {
+			break
+		}
+		entry := b[at : at+n]
+		if _, ok := short(entry); !ok {
+			break
+		}
+		h.sum += maphash.Bytes(seed, entry)
+		h.n++
+		b = b[at+n:]
+	}
+	in.piece = b
 }
 
 var seed = maphash.MakeSeed()

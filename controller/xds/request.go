@@ -44,6 +44,9 @@ var errNotUTF8 = errors.New("string that is not UTF-8")
 func (r *request) decode(data mem.BufferSlice) error {
 	*r = request{}
 	for in := (fields{after: data}); ; {
+		if r.held.count(&in); r.held.n > 0 {
+			r.held.list = data
+		}
 		num, v, err := in.next()
 		if err != nil || num == 0 {
 			return err

@@ -48,11 +48,15 @@ func FuzzRequest(f *testing.F) {
 		f.Add(data[:i])
 	}
 	f.Add(data)
-	f.Add(append(slices.Clone(data), data...)) // merged
-	f.Add([]byte{0x2a, 0x02, 0x0a, 0x05})      // a truncated map entry
-	f.Add([]byte{0x42, 0x01, 0xda})            // garbage in a field we do not read
-	f.Add([]byte{0x12, 0x01, 0xff})            // not UTF-8
-	f.Add([]byte{0x0b, 0x0c, 0x10, 0x01})      // a group, and a wrong wire type
+	f.Add(append(slices.Clone(data), data...))         // merged
+	f.Add([]byte{0x2a, 0x02, 0x0a, 0x05})              // a truncated map entry
+	f.Add([]byte{0x42, 0x01, 0xda})                    // garbage in a field we do not read
+	f.Add([]byte{0x12, 0x01, 0xff})                    // not UTF-8
+	f.Add([]byte{0x0b, 0x0c, 0x10, 0x01})              // a group, and a wrong wire type
+	for _, n := range []int{100, 120, 127, 128, 300} { // entries and names about the lengths that take another byte to say
+		list := listOf(map[string]string{strings.Repeat("n", n): "0123456789abcdef", "é": "1"}, 1<<20)
+		f.Add(list.Materialize())
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var want discovery.DeltaDiscoveryRequest
 		wantErr := proto.Unmarshal(data, &want)
@@ -83,8 +87,9 @@ func FuzzRequest(f *testing.F) {
 func TestRequestLimits(t *testing.T) {
 	name := protowire.AppendString(protowire.AppendTag(nil, 3, protowire.BytesType), "x")
 	entry := protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), nil)
+	usual := listOf(map[string]string{"n": "v"}, 16).Materialize()
 	for what, data := range map[string][]byte{
-		"names": slices.Repeat(name, maxNames+1), "held": slices.Repeat(entry, maxHeld+1),
+		"names": slices.Repeat(name, maxNames+1), "held": slices.Repeat(entry, maxHeld+1), "usual entries": slices.Repeat(usual, maxHeld+1),
 	} {
 		var r request
 		if err := r.decode(cut(data, 16<<10)); err != nil {
