@@ -1,7 +1,6 @@
 package inbound
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,6 +12,7 @@ import (
 	"github.com/ambit-mesh/ambit/controller/api/spiffe"
 	"github.com/ambit-mesh/ambit/ztunnel/hbone"
 	"github.com/ambit-mesh/ambit/ztunnel/inpod"
+	"github.com/ambit-mesh/ambit/ztunnel/outcome"
 	"github.com/ambit-mesh/ambit/ztunnel/passthrough"
 	"github.com/ambit-mesh/ambit/ztunnel/policy"
 	"github.com/ambit-mesh/ambit/ztunnel/route"
@@ -109,7 +109,7 @@ func (c *conn) established(up *net.TCPConn) (err error) {
 	c.up = up
 	if c.why != inpod.CauseNone {
 		c.endLocked()
-		return errCut{c.why}
+		return outcome.Cut{Why: c.why}
 	}
 	if c.stream != nil {
 		c.relay, err = hbone.NewRelay(up, c.stream, &c.bytes)
@@ -135,16 +135,9 @@ func (c *conn) lost() {
 	c.endLocked()
 	c.mu.Unlock()
 	if c.record != nil {
-		c.record.Close(telemetry.Outcome{Flag: telemetry.FlagConnect, Err: errBug, Close: "bug"})
+		c.record.Close(outcome.Bug())
 	}
 }
-
-var errBug = errors.New("lost to a bug of the ztunnel; its log has the stack")
-
-// errCut is a connection that was cut while it was set up.
-type errCut struct{ why inpod.Cause }
-
-func (e errCut) Error() string { return "cut while it was set up: " + e.why.String() }
 
 // deniedError is what the log says of a denial.
 type deniedError struct{ d policy.Decision }
@@ -221,10 +214,12 @@ func (c *conn) Rest() bool {
 }
 
 //go:noinline
-func (c *conn) tunnelEnded(r hbone.Result) { c.ended(tunnelOutcome(r)) }
+func (c *conn) tunnelEnded(r hbone.Result) {
+	c.ended(outcome.Tunnel(r, outcome.Server, outcome.Client))
+}
 
 //go:noinline
-func (c *conn) plainEnded(r passthrough.Result) { c.ended(plainOutcome(r)) }
+func (c *conn) plainEnded(r passthrough.Result) { c.ended(outcome.Plain(r)) }
 
 // ended closes the record.
 func (c *conn) ended(o telemetry.Outcome) {
@@ -240,30 +235,6 @@ func (c *conn) ended(o telemetry.Outcome) {
 	}
 	c.mu.Unlock()
 	c.record.Close(o)
-}
-
-func tunnelOutcome(r hbone.Result) telemetry.Outcome {
-	switch {
-	case r.Err == nil:
-		return telemetry.Outcome{Close: "eof"}
-	case r.TCPReset:
-		return telemetry.Outcome{Close: "reset by server"}
-	case errors.Is(r.Err, hbone.ErrConnLost):
-		return telemetry.Outcome{Flag: telemetry.FlagHTTP2, Err: r.Err, Close: "tunnel lost"}
-	default:
-		return telemetry.Outcome{Close: "reset by client"}
-	}
-}
-
-func plainOutcome(r passthrough.Result) telemetry.Outcome {
-	switch {
-	case r.Err == nil:
-		return telemetry.Outcome{Close: "eof"}
-	case r.ByClient:
-		return telemetry.Outcome{Close: "reset by client"}
-	default:
-		return telemetry.Outcome{Close: "reset by server"}
-	}
 }
 
 // View implements inpod.Connection.

@@ -1,7 +1,6 @@
 package outbound
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/ztunnel/hbone"
 	"github.com/ambit-mesh/ambit/ztunnel/inpod"
+	"github.com/ambit-mesh/ambit/ztunnel/outcome"
 	"github.com/ambit-mesh/ambit/ztunnel/passthrough"
 	"github.com/ambit-mesh/ambit/ztunnel/policy"
 	"github.com/ambit-mesh/ambit/ztunnel/route"
@@ -71,18 +71,13 @@ func (c *conn) endLocked() {
 	}
 }
 
-// errCut is a connection that was cut while it was set up.
-type errCut struct{ why inpod.Cause }
-
-func (e errCut) Error() string { return "cut while it was set up: " + e.why.String() }
-
 // established says that setting up is over; an error if it was cut meanwhile.
 func (c *conn) established() (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.why != inpod.CauseNone {
 		c.endLocked()
-		return errCut{c.why}
+		return outcome.Cut{Why: c.why}
 	}
 	if c.stream != nil {
 		c.relay, err = hbone.NewRelay(c.app, c.stream, &c.bytes)
@@ -108,11 +103,9 @@ func (c *conn) lost() {
 	c.endLocked()
 	c.mu.Unlock()
 	if c.record != nil {
-		c.record.Close(telemetry.Outcome{Flag: telemetry.FlagConnect, Err: errBug, Close: "bug"})
+		c.record.Close(outcome.Bug())
 	}
 }
-
-var errBug = errors.New("lost to a bug of the ztunnel; its log has the stack")
 
 // Shift implements shift.Job: it copies until both directions have ended, and records how, or until it shall rest. It keeps its
 // frame small.
@@ -138,10 +131,12 @@ func (c *conn) Rest() bool {
 }
 
 //go:noinline
-func (c *conn) tunnelEnded(r hbone.Result) { c.ended(tunnelOutcome(r)) }
+func (c *conn) tunnelEnded(r hbone.Result) {
+	c.ended(outcome.Tunnel(r, outcome.Client, outcome.Server))
+}
 
 //go:noinline
-func (c *conn) plainEnded(r passthrough.Result) { c.ended(plainOutcome(r)) }
+func (c *conn) plainEnded(r passthrough.Result) { c.ended(outcome.Plain(r)) }
 
 // ended closes the record.
 func (c *conn) ended(o telemetry.Outcome) {
@@ -152,30 +147,6 @@ func (c *conn) ended(o telemetry.Outcome) {
 	o.Reason, o.Snapshot = c.reason.String(), c.version
 	c.mu.Unlock()
 	c.record.Close(o)
-}
-
-func tunnelOutcome(r hbone.Result) telemetry.Outcome {
-	switch {
-	case r.Err == nil:
-		return telemetry.Outcome{Close: "eof"}
-	case r.TCPReset:
-		return telemetry.Outcome{Close: "reset by client"}
-	case errors.Is(r.Err, hbone.ErrConnLost):
-		return telemetry.Outcome{Flag: telemetry.FlagHTTP2, Err: r.Err, Close: "tunnel lost"}
-	default:
-		return telemetry.Outcome{Close: "reset by server"}
-	}
-}
-
-func plainOutcome(r passthrough.Result) telemetry.Outcome {
-	switch {
-	case r.Err == nil:
-		return telemetry.Outcome{Close: "eof"}
-	case r.ByClient:
-		return telemetry.Outcome{Close: "reset by client"}
-	default:
-		return telemetry.Outcome{Close: "reset by server"}
-	}
 }
 
 // View implements inpod.Connection.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/ztunnel/hbone"
 	"github.com/ambit-mesh/ambit/ztunnel/inpod"
+	"github.com/ambit-mesh/ambit/ztunnel/outcome"
 	"github.com/ambit-mesh/ambit/ztunnel/route"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
 	"github.com/ambit-mesh/ambit/ztunnel/telemetry"
@@ -40,7 +41,7 @@ func TestFailures(t *testing.T) {
 		{hbone.ErrTimeout, telemetry.FlagHTTP2, true},
 		{hbone.ErrLimit, telemetry.FlagHTTP2, true},
 		{refusedError{route.NoEndpoints}, telemetry.FlagConnect, true},
-		{errCut{inpod.CausePodGone}, telemetry.FlagConnect, true},
+		{outcome.Cut{Why: inpod.CausePodGone}, telemetry.FlagConnect, true},
 		{errors.New("anything else"), telemetry.FlagConnect, true},
 	} {
 		wrapped := fmt.Errorf("in context: %w", tc.err)

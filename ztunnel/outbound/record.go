@@ -5,6 +5,7 @@ import (
 
 	"github.com/ambit-mesh/ambit/controller/api/spiffe"
 	"github.com/ambit-mesh/ambit/ztunnel/hbone"
+	"github.com/ambit-mesh/ambit/ztunnel/outcome"
 	"github.com/ambit-mesh/ambit/ztunnel/passthrough"
 	"github.com/ambit-mesh/ambit/ztunnel/route"
 	"github.com/ambit-mesh/ambit/ztunnel/sockets"
@@ -46,18 +47,18 @@ func (o *Outbound) reject(c *conn, why string, err error) {
 // fail resets and records a connection that could not be established: the application sees a reset, not an end of file.
 func (o *Outbound) fail(c *conn, plan *route.Plan, err error) {
 	passthrough.Reset(c.app)
-	outcome := telemetry.Outcome{
+	end := telemetry.Outcome{
 		Flag: flagOf(err), Err: err, Unserved: true, Reason: plan.Reason.String(), Snapshot: plan.Version, Close: "not connected",
 	}
 	var refused refusedError
 	if errors.As(err, &refused) {
-		outcome.Refused = true
+		end.Refused = true
 	}
-	var cut errCut
+	var cut outcome.Cut
 	if errors.As(err, &cut) {
-		outcome.Close = cut.why.String()
+		end.Close = cut.Why.String()
 	}
-	c.record.Close(outcome)
+	c.record.Close(end)
 }
 
 // flagOf classifies a failure as Istio's metrics do (ztunnel.md 10.1).
@@ -68,7 +69,7 @@ func flagOf(err error) telemetry.Flag {
 		shake    tlsError
 		status   *hbone.StatusError
 		refused  refusedError
-		cut      errCut
+		cut      outcome.Cut
 	)
 	switch {
 	case errors.As(err, &socket):
