@@ -174,3 +174,19 @@ func TestStreamsOverTheLimitAreRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestLongHeaderListIsAnswered: a list that is small on the wire and grows past the limit when HPACK unpacks it is no request.
+func TestLongHeaderListIsAnswered(t *testing.T) {
+	served := func(s *Stream, _ *Head) { t.Error("served"); s.Refuse(StatusDenied) }
+	againstServer(t, Config{}, served, func(p *peer, _ func() error) {
+		list := []string{":method", "CONNECT", ":authority", "10.0.0.1:80"}
+		for range 100 {
+			list = append(list, "x", string(bytes.Repeat([]byte("v"), 1000)))
+		}
+		p.headers(1, true, list...)
+		synctest.Wait()
+		if !p.saw("HEADERS 431") {
+			t.Errorf("saw %v", p.frames)
+		}
+	})
+}
