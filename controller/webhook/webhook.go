@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -30,7 +29,7 @@ const (
 	Path = "/validate"
 	// maxBody bounds a review: it holds the old and the new object, each at most as large as etcd takes (1.5 MiB) with room.
 	maxBody = 8 << 20
-	// maxReviews bounds reviews at once, and so memory; more are answered 503.
+	// maxReviews bounds reviews at once; more are answered 503. Bodies are read before, so that slow ones keep nobody waiting.
 	maxReviews = 32
 )
 
@@ -45,11 +44,14 @@ type handler struct {
 	cfg     Config
 	metrics *metrics
 	slots   chan struct{}
+	bodies  bodies
 }
 
 // New makes the handler of Path.
 func New(cfg Config) http.Handler {
 	h := &handler{cfg: cfg, metrics: newMetrics(cfg.Registry), slots: make(chan struct{}, maxReviews)}
+	h.bodies.within = bodyTime
+	h.bodies.left.Store(maxBodies)
 	mux := http.NewServeMux()
 	mux.Handle("POST "+Path, h)
 	return mux
@@ -63,6 +65,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			h.refuse(w, http.StatusInternalServerError, errors.New("internal error"))
 		}
 	}()
+	body, done, status, err := h.bodies.read(w, r)
+	defer done()
+	if err != nil {
+		h.refuse(w, status, err)
+		return
+	}
 	select {
 	case h.slots <- struct{}{}:
 		defer func() { <-h.slots }()
@@ -71,7 +79,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var review admissionv1.AdmissionReview
-	if status, err := decode(w, r, &review); err != nil {
+	if status, err := decode(body, &review); err != nil {
 		h.refuse(w, status, err)
 		return
 	}
@@ -88,14 +96,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func decode(w http.ResponseWriter, r *http.Request, into *admissionv1.AdmissionReview) (status int, err error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return http.StatusRequestEntityTooLarge, fmt.Errorf("review of more than %d bytes", maxBody)
-	}
-	if err != nil {
-		return http.StatusBadRequest, fmt.Errorf("review: %w", err)
-	}
+func decode(body []byte, into *admissionv1.AdmissionReview) (status int, err error) {
 	if err := json.Unmarshal(body, into); err != nil {
 		return http.StatusBadRequest, fmt.Errorf("review: %w", err)
 	}
