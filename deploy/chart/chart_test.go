@@ -210,6 +210,30 @@ func TestRights(t *testing.T) {
 	}
 }
 
+// The controller reads a whole object by name only where it writes the object's status, or where the rule names it.
+func TestGetFollowsStatus(t *testing.T) {
+	got, patched := map[string]bool{}, map[string]bool{}
+	for _, o := range objects(t) {
+		role, ok := o.(*rbacv1.ClusterRole)
+		if !ok || role.Name != "ambit-controller" {
+			continue
+		}
+		for _, r := range role.Rules {
+			for _, resource := range r.Resources {
+				if slices.Contains(r.Verbs, "get") && len(r.ResourceNames) == 0 {
+					got[r.APIGroups[0]+"/"+resource] = true
+				}
+				if of, status := strings.CutSuffix(resource, "/status"); status {
+					patched[r.APIGroups[0]+"/"+of] = true
+				}
+			}
+		}
+	}
+	if len(got) == 0 || !maps.Equal(got, patched) {
+		t.Errorf("may get %v, and write the status of %v", got, patched)
+	}
+}
+
 // kubectl apply takes the manifests as they are: what does not name its namespace would go to whichever is the user's.
 func TestEveryObjectNamesItsNamespace(t *testing.T) {
 	for _, o := range objects(t) {
