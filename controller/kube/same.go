@@ -26,7 +26,7 @@ func unchanged(before, after objects.Object) bool {
 		return true
 	case *corev1.Service:
 		b, ok := before.(*corev1.Service)
-		return ok && reflect.DeepEqual(b.Spec, a.Spec) && reflect.DeepEqual(b.Status.LoadBalancer, a.Status.LoadBalancer)
+		return ok && reflect.DeepEqual(b.Spec, a.Spec)
 	case *objects.CompactPod:
 		b, ok := before.(*objects.CompactPod)
 		return ok && b.NodeName == a.NodeName && b.ServiceAccountName == a.ServiceAccountName && b.Phase == a.Phase && b.Owner == a.Owner &&

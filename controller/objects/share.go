@@ -45,6 +45,23 @@ func share[S ~string](s S) S {
 	return S(sharedStrings.get([]byte(s), func() string { return string(s) }))
 }
 
+// shareRef is a pointer to the shared string, or nil.
+func shareRef[S ~string](s *S) *S {
+	if s == nil {
+		return nil
+	}
+	return new(share(*s))
+}
+
+// shareEach is a copy of a list with shared strings; nil for an empty one.
+func shareEach[S ~string](list []S) []S {
+	var out []S
+	for _, s := range list {
+		out = append(out, share(s))
+	}
+	return out
+}
+
 // shareMap is m with shared strings, the same map for all equal ones; nil for an empty one. m must not be used any more.
 func shareMap(m map[string]string) map[string]string {
 	if len(m) == 0 {

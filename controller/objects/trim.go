@@ -11,7 +11,7 @@ import (
 )
 
 // Trim is o without what the controller never reads, so that a cache of many objects stays small: Pods and EndpointSlices
-// become a CompactPod and a CompactSlice, of others it removes fields in place. Sources call it before they deliver; o must
+// become a CompactPod and a CompactSlice, a Service another with what is read of it alone, of others it removes fields in place. Sources call it before they deliver; o must
 // be freshly decoded and not be used any more. What is trimmed already is returned as it is.
 func Trim(o Object) Object {
 	switch o := o.(type) {
@@ -21,6 +21,8 @@ func Trim(o Object) Object {
 		return trimPod(o)
 	case *discoveryv1.EndpointSlice:
 		return trimSlice(o)
+	case *corev1.Service:
+		return trimService(o)
 	}
 	if o.GetManagedFields() != nil {
 		o.SetManagedFields(nil)
@@ -132,6 +134,33 @@ func appendPorts(out []NamedPort, ports []corev1.ContainerPort) []NamedPort {
 }
 
 func portNumber(n int32) (uint16, bool) { return uint16(n), n > 0 && n <= math.MaxUint16 }
+
+// trimService copies what is read, so that neither the rest nor the buffer that the object was decoded from stays in memory. The
+// type is Kubernetes' own, because nearly all of a spec is read. What is shared with other Services is what replicas of a chart
+// have in common.
+func trimService(s *corev1.Service) *corev1.Service {
+	out := &corev1.Service{ObjectMeta: trimMeta(&s.ObjectMeta)}
+	out.Generation = s.Generation // of the conditions that are written
+	from, to := &s.Spec, &out.Spec
+	to.Type, to.Selector = share(from.Type), shareMap(from.Selector)
+	to.ClusterIP, to.ClusterIPs, to.IPFamilies = from.ClusterIP, from.ClusterIPs, shareEach(from.IPFamilies)
+	if len(to.ClusterIPs) > 0 && to.ClusterIPs[0] == to.ClusterIP {
+		to.ClusterIP = to.ClusterIPs[0] // the same text once
+	}
+	to.InternalTrafficPolicy, to.TrafficDistribution = shareRef(from.InternalTrafficPolicy), shareRef(from.TrafficDistribution)
+	to.PublishNotReadyAddresses = from.PublishNotReadyAddresses
+	if len(from.Ports) > 0 {
+		to.Ports = make([]corev1.ServicePort, len(from.Ports))
+	}
+	for i := range from.Ports {
+		p := &from.Ports[i]
+		to.Ports[i] = corev1.ServicePort{
+			Name: share(p.Name), Protocol: share(p.Protocol), AppProtocol: shareRef(p.AppProtocol), Port: p.Port, TargetPort: p.TargetPort,
+		}
+		to.Ports[i].TargetPort.StrVal = share(p.TargetPort.StrVal)
+	}
+	return out
+}
 
 func trimSlice(s *discoveryv1.EndpointSlice) *CompactSlice {
 	out := &CompactSlice{ObjectMeta: trimMeta(&s.ObjectMeta), AddressType: share(s.AddressType)}

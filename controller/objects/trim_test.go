@@ -104,6 +104,71 @@ endpoints:
 	}
 }
 
+// TestTrimService: what is read stays, with the generation that conditions are written for, and nothing of what was decoded is held
+// or changed.
+func TestTrimService(t *testing.T) {
+	in := decode[corev1.Service](t, `
+metadata:
+  name: web
+  namespace: shop
+  uid: u1
+  resourceVersion: "7"
+  generation: 3
+  labels: {app: web, istio.io/use-waypoint: w}
+  annotations: {networking.istio.io/traffic-distribution: PreferClose, meta.helm.sh/release-name: long}
+  finalizers: [f]
+  ownerReferences: [{apiVersion: v1, kind: Other, name: o, uid: u}]
+  managedFields: [{manager: m}]
+spec:
+  type: LoadBalancer
+  selector: {app: web}
+  clusterIP: 10.0.0.1
+  clusterIPs: [10.0.0.1, "fd00::1"]
+  ipFamilies: [IPv4, IPv6]
+  ipFamilyPolicy: PreferDualStack
+  externalIPs: [192.0.2.1]
+  sessionAffinity: ClientIP
+  healthCheckNodePort: 30000
+  internalTrafficPolicy: Local
+  trafficDistribution: PreferSameZone
+  publishNotReadyAddresses: true
+  ports:
+  - {name: http, port: 80, targetPort: web, protocol: TCP, appProtocol: kubernetes.io/h2c, nodePort: 30001}
+  - {name: dns, port: 53, targetPort: 5353, protocol: UDP}
+status:
+  loadBalancer: {ingress: [{ip: 192.0.2.1}]}
+  conditions: [{type: Other, status: "True", reason: r, message: m, lastTransitionTime: "2026-01-02T03:04:05Z"}]
+`)
+	before := in.DeepCopy()
+	got := Trim(in).(*corev1.Service)
+	want := decode[corev1.Service](t, `
+metadata:
+  {name: web, namespace: shop, uid: u1, resourceVersion: "7", generation: 3, labels: {app: web, istio.io/use-waypoint: w}, annotations: {networking.istio.io/traffic-distribution: PreferClose}}
+spec:
+  type: LoadBalancer
+  selector: {app: web}
+  clusterIP: 10.0.0.1
+  clusterIPs: [10.0.0.1, "fd00::1"]
+  ipFamilies: [IPv4, IPv6]
+  internalTrafficPolicy: Local
+  trafficDistribution: PreferSameZone
+  publishNotReadyAddresses: true
+  ports: [{name: http, port: 80, targetPort: web, protocol: TCP, appProtocol: kubernetes.io/h2c}, {name: dns, port: 53, targetPort: 5353, protocol: UDP}]
+`)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(before, in); diff != "" {
+		t.Error("what was decoded was changed", diff)
+	}
+	if diff := cmp.Diff(got, Trim(got)); diff != "" {
+		t.Error("trimmed again it says something else", diff)
+	}
+	if again := Trim(in).(*corev1.Service); reflect.ValueOf(again.Spec.Selector).Pointer() != reflect.ValueOf(got.Spec.Selector).Pointer() {
+		t.Error("selectors are kept twice")
+	}
+}
+
 // TestTrimShares: replicas have one copy of what they have in common.
 func TestTrimShares(t *testing.T) {
 	a, b := Trim(decode[corev1.Pod](t, podYAML)).(*CompactPod), Trim(decode[corev1.Pod](t, podYAML)).(*CompactPod)
