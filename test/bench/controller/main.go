@@ -3,7 +3,7 @@
 // controller and the proxies as processes of their own.
 //
 //	ambit-bench-controller [--pods 2000,10000,30000,50000] [--runs 3] [--window 8s] [--out build/bench/controller.json]
-//	ambit-bench-controller --kubeconfig FILE --pods 10000 --runs 1 [--out build/bench/controller-apiserver.json]
+//	ambit-bench-controller --kubeconfig FILE --pods 10000 --runs 1 [--filled] [--out build/bench/controller-apiserver.json]
 //	ambit-bench-controller serve DIR PODS NODES KUBECONFIG | fleet DIR ADDRESS ADDRESSES POLICIES
 package main
 
@@ -59,6 +59,7 @@ func run(ctx context.Context, args []string) error {
 	flags.DurationVar(&o.window, "window", 8*time.Second, "how long changes are made for each number of clients")
 	fleets := flags.String("clients", "1,50,500", "numbers of connected clients")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("AMBIT_TEST_KUBECONFIG"), "fill the API server of this file with the cluster, and measure from there; it should be one to throw away, and one size at a time")
+	flags.BoolVar(&o.filled, "filled", false, "the API server has the cluster already, of a run before; --runs 0 does nothing but fill it")
 	flags.StringVar(&o.out, "out", "build/bench/controller.json", "where the report goes")
 	if err := flags.Parse(args); err != nil {
 		return err
