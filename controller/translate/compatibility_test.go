@@ -26,7 +26,7 @@ func TestCompatibility(t *testing.T) {
 		change := meshChange(field + ": " + honoured[field] + reported[field])
 		if field == "meshNetworks" {
 			change = meshChange("")
-			change.Object.(*corev1.ConfigMap).Data["meshNetworks"] = "networks: {}"
+			change.Object.(*corev1.ConfigMap).Data["meshNetworks"] = "networks: {other: {}}"
 		}
 		c := New(Settings{}).Apply([]objects.Change{change}).Statuses[meshChange("").Key].Conditions
 		told := slices.ContainsFunc(c, func(c objects.Condition) bool {
@@ -34,6 +34,18 @@ func TestCompatibility(t *testing.T) {
 		})
 		if len(c) != 1 || !c[0].Status || told != (is == compatibility.Reported) {
 			t.Errorf("%s is called %s, and its owner told %+v", field, is, c)
+		}
+	}
+}
+
+// TestIstiodsEmptyNetworks: what istiod's chart always writes asks for nothing.
+func TestIstiodsEmptyNetworks(t *testing.T) {
+	for text, want := range map[string]string{"": "Accepted", "networks: {}": "Accepted", "networks: {a: {}}": "FieldsIgnored", "networks: [": "FieldsIgnored"} {
+		change := meshChange("rootNamespace: istio-system")
+		change.Object.(*corev1.ConfigMap).Data["meshNetworks"] = text
+		c := New(Settings{}).Apply([]objects.Change{change}).Statuses[change.Key].Conditions
+		if len(c) != 1 || c[0].Reason != want {
+			t.Errorf("%q: %+v, want %s", text, c, want)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 
 	"github.com/ambit-mesh/ambit/controller/objects"
 )
@@ -74,10 +75,16 @@ func (t *Translator) readMesh(o objects.Object) {
 		return
 	}
 	t.meshRead = true
-	if cm.Data["meshNetworks"] != "" {
+	if namesNetworks(cm.Data["meshNetworks"]) {
 		m.ignored = append(m.ignored, "meshNetworks")
 	}
 	t.mesh = m
+}
+
+// namesNetworks reports whether the ConfigMap's other key says anything: istiod's chart always writes an empty list.
+func namesNetworks(text string) bool {
+	var in struct{ Networks map[string]any }
+	return yaml.Unmarshal([]byte(text), &in) != nil || len(in.Networks) > 0
 }
 
 // Held says why nothing that was made may be published yet; nil if it may. A MeshConfig that was never valid says neither whose

@@ -98,3 +98,24 @@ func TestCompatibility(t *testing.T) {
 		t.Errorf("the table of %s is not that of the chart: go -C deploy/chart test . -run TestCompatibility -update", name)
 	}
 }
+
+// TestRootNamespaceStays: whoever deletes the manifests keeps the namespace with the mesh's root and users' policies.
+func TestRootNamespaceStays(t *testing.T) {
+	dir := t.TempDir()
+	if err := run("../..", dir, system, "", nil, []string{"hub=registry.example/ambit"}); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]bool{"ambit.yaml": false, "crds.yaml": true} {
+		text, err := os.ReadFile(dir + "/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		is := false
+		for part := range strings.SplitSeq(string(text), "\n---\n") {
+			is = is || strings.Contains(part, "kind: Namespace\n") && strings.Contains(part, "name: istio-system\n")
+		}
+		if is != want {
+			t.Errorf("%s has namespace istio-system: %v", file, is)
+		}
+	}
+}

@@ -47,6 +47,13 @@ func run(source, out string, release Release, version string, files, set []strin
 	if err != nil {
 		return err
 	}
+	packed, err := Package(c, crds, out)
+	if err != nil {
+		return err
+	}
+	// kubectl delete knows no such policy: what Helm would leave is with the definitions, which nobody deletes lightly.
+	text, kept := keep(text)
+	crds = document(append(kept, crds))
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
@@ -54,10 +61,6 @@ func run(source, out string, release Release, version string, files, set []strin
 		if err := os.WriteFile(filepath.Join(out, name), []byte(content), 0o644); err != nil {
 			return err
 		}
-	}
-	packed, err := Package(c, crds, out)
-	if err != nil {
-		return err
 	}
 	fmt.Printf("%s\n%s\n%s\n", packed, filepath.Join(out, "crds.yaml"), filepath.Join(out, "ambit.yaml"))
 	return nil
@@ -95,6 +98,20 @@ func merge(into, from map[string]any) {
 		}
 		into[k] = v
 	}
+}
+
+// keep takes out of manifests what Helm is told to leave when the release goes: the root namespace, with the mesh's root
+// certificate and users' policies in it.
+func keep(manifests string) (rest string, kept []string) {
+	var others []string
+	for part := range strings.SplitSeq(strings.TrimSuffix(manifests, "\n"), "\n---\n") {
+		if strings.Contains(part, "helm.sh/resource-policy: keep") {
+			kept = append(kept, part)
+		} else {
+			others = append(others, part)
+		}
+	}
+	return document(others), kept
 }
 
 // document joins manifests to one text.
