@@ -81,19 +81,24 @@ func (a *authority) rotate(t *testing.T) {
 	a.changed = make(chan struct{})
 }
 
-// eventually polls until ask is nil.
+// eventually asks until the answer is nil, at the pace of a ticker: when the API server takes up a webhook's configuration it tells
+// nobody.
 func eventually(t *testing.T, what string, ask func() error) {
 	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		err := ask()
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
 			t.Fatalf("%s: %v", what, err)
 		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }
 
