@@ -35,7 +35,7 @@ type resolver struct {
 func (r *resolver) serve(ctx context.Context, p *inpod.Pod, udp *net.UDPConn, tcp net.Listener) {
 	server := dns.New(dns.Config{
 		Store: r.store, Pod: p.Key, Names: dns.Names{Domain: r.domain}, NoV6: !hasIPv6(p.Addresses), Dial: r.dial(p),
-		Asked: asked(p), Servers: r.nameservers(p), Pick: rand.IntN, Metrics: r.metrics, Log: r.log,
+		Asked: asked(p), Servers: r.nameservers(p), Pick: rand.IntN, Metrics: r.metrics, Log: r.log, Guard: p.Guard,
 	})
 	var all sync.WaitGroup
 	run := func(what string, err error) {

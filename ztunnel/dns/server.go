@@ -56,6 +56,9 @@ type Config struct {
 	Log     *slog.Logger
 	// Wait bounds how long a question waits for the pod to be known and the first synchronisation. Zero is 5 s.
 	Wait time.Duration
+	// Guard is deferred around each question, and each connection: it recovers from a panic and says so, and what panicked is
+	// not answered. Nil lets panics through.
+	Guard func(what string)
 }
 
 // The bounds of one pod.
@@ -78,6 +81,9 @@ type Server struct {
 func New(cfg Config) *Server {
 	if cfg.Metrics == nil {
 		cfg.Metrics = noMetrics{}
+	}
+	if cfg.Guard == nil {
+		cfg.Guard = func(string) {}
 	}
 	if cfg.Wait == 0 {
 		cfg.Wait = waitState
@@ -103,32 +109,39 @@ func (s *Server) ServeUDP(ctx context.Context, conn net.PacketConn) error {
 			}
 			return fmt.Errorf("dns socket: %w", err)
 		}
-		q, ok := s.parse(buf[:n], false)
-		if !ok {
-			continue
-		}
-		answer := func(msg []byte) {
-			if msg != nil {
-				conn.WriteTo(msg, from) // a client that is gone is no error of ours
-			}
-		}
-		if msg, done := s.atOnce(q, udpSize(q)); done {
-			answer(msg)
-			continue
-		}
-		select {
-		case s.pending <- struct{}{}:
-		default:
-			s.cfg.Metrics.Refused(Query{Type: kind(q)}, TooMany)
-			answer(s.refuse(q, dns.RcodeServerFailure))
-			continue
-		}
-		raw := append([]byte(nil), buf[:n]...)
-		wg.Go(func() {
-			defer func() { <-s.pending }()
-			answer(s.answer(ctx, q, raw, false, udpSize(q), from, conn.LocalAddr()))
-		})
+		s.datagram(ctx, &wg, conn, from, buf[:n])
 	}
+}
+
+// datagram answers a question that came over UDP, or begins to; wg counts what is left to do. It keeps no part of raw.
+func (s *Server) datagram(ctx context.Context, wg *sync.WaitGroup, conn net.PacketConn, from net.Addr, raw []byte) {
+	defer s.cfg.Guard("dns")
+	q, ok := s.parse(raw, false)
+	if !ok {
+		return
+	}
+	answer := func(msg []byte) {
+		if msg != nil {
+			conn.WriteTo(msg, from) // a client that is gone is no error of ours
+		}
+	}
+	if msg, done := s.atOnce(q, udpSize(q)); done {
+		answer(msg)
+		return
+	}
+	select {
+	case s.pending <- struct{}{}:
+	default:
+		s.cfg.Metrics.Refused(Query{Type: kind(q)}, TooMany)
+		answer(s.refuse(q, dns.RcodeServerFailure))
+		return
+	}
+	raw = append([]byte(nil), raw...)
+	wg.Go(func() {
+		defer func() { <-s.pending }()
+		defer s.cfg.Guard("dns")
+		answer(s.answer(ctx, q, raw, false, udpSize(q), from, conn.LocalAddr()))
+	})
 }
 
 // ServeTCP answers on the connections that a listener accepts until ctx ends or the listener fails. It closes the
@@ -160,6 +173,7 @@ func (s *Server) ServeTCP(ctx context.Context, l net.Listener) error {
 			defer func() { <-slots }()
 			defer conn.Close()
 			defer context.AfterFunc(ctx, func() { conn.Close() })()
+			defer s.cfg.Guard("dns")
 			s.converse(ctx, conn)
 		})
 	}
