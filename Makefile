@@ -58,9 +58,12 @@ e2e: $(CLUSTER) ## the product on a real two-node cluster, checked promise by pr
 	@test/deps.sh $(PACKAGES) $(CLUSTER_PACKAGES)
 	go build -trimpath -o $(BIN)/ambit-e2e ./test/e2e
 	go build -trimpath -o build/e2e/workload ./test/e2e/workload
+	go build -trimpath -o build/e2e/labprog ./test/programs
+	go build -trimpath -o $(BIN)/ambit ./cmd/ambit
 	$(MAKE) -s images IMAGES="--arch $$(go env GOARCH)"
 	$(CLUSTER) image build/e2e/workload docker.io/ambit/e2e:dev build/images/e2e.tar
-	@trap '$(if $(KEEP),,$(CLUSTER) down)' EXIT; $(CLUSTER) up && $(BIN)/ambit-e2e $(if $(ONLY),--only $(ONLY))
+	$(CLUSTER) image build/e2e/labprog docker.io/ambit/labprog:dev build/images/labprog.tar
+	@trap '$(if $(KEEP),,$(CLUSTER) down)' EXIT; $(CLUSTER) up --dual && $(BIN)/ambit-e2e $(if $(ONLY),--only $(ONLY))
 
 fuzz: ## fuzz one package for a minute a target: make fuzz PKG=./ztunnel/hbone
 	@set -eo pipefail; all=$$(go test $(or $(PKG),$(error which package? make fuzz PKG=./ztunnel/hbone)) -list '^Fuzz' | { grep ^Fuzz || { echo "no fuzz target in $(PKG)" >&2; exit 1; }; }); \

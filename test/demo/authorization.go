@@ -190,16 +190,23 @@ func (w *World) denialLogged(ctx context.Context, to, from netlab.Pod, policy st
 	}
 	found := ""
 	for line := range strings.Lines(log) {
-		if strings.Contains(line, "inbound") && strings.Contains(line, to.Name) && strings.Contains(line, policy) &&
-			(strings.Contains(line, from.IP4().String()) || strings.Contains(line, from.IP6().String())) {
+		if strings.Contains(line, "inbound") && strings.Contains(line, policy) && names(line, from) && names(line, to) {
 			found = strings.TrimSpace(line)
 		}
 	}
 	if found == "" {
 		return "", fmt.Errorf("no line in the ztunnel's log names %s, %s and policy %q", from.Ref(), to.Ref(), policy)
 	}
-	if i := strings.Index(found, "error="); i >= 0 {
-		found = found[i:]
+	for _, key := range []string{"error=", `"error":`} {
+		if i := strings.Index(found, key); i >= 0 {
+			found = found[i:]
+		}
 	}
 	return found, nil
+}
+
+// names reports whether a line of a log has one of a pod's addresses. Its name need not be there: a workload is called as what
+// made its pods.
+func names(line string, pod netlab.Pod) bool {
+	return strings.Contains(line, pod.IP4().String()+":") || strings.Contains(line, pod.IP6().String()+"]:")
 }

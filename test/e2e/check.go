@@ -37,9 +37,11 @@ const stepLimit = 4 * time.Minute
 
 // checks in order: each finds the cluster as the one before left it.
 func checks() []Check {
-	return []Check{
-		install(), join(), optOut(), services(), wire(), strict(), probes(), newPods(), authorization(), restarts(), reboot(), leave(), uninstall(),
-	}
+	return slices.Concat(
+		[]Check{install(), join(), optOut(), services(), wire(), strict(), probes(), newPods(), authorization()},
+		demoChecks(),
+		[]Check{restarts(), reboot(), leave(), uninstall()},
+	)
 }
 
 // run runs the checks whose numbers are in only, or all, and tells each result as it comes.

@@ -26,6 +26,7 @@ type program struct {
 }
 
 var programs = map[string]program{
+	"attend":    {"first process of a container: starts programs when told to", attend},
 	"enter":     {"enter a pod's namespaces and start a program there", enter},
 	"echo":      {"server: tells the peer's addresses, then echoes lines", echoServer},
 	"greet":     {"server: speaks first, as SMTP does", greetServer},
