@@ -73,6 +73,7 @@ type conn struct {
 	timer    *time.Timer
 	timers   sync.WaitGroup // scheduled timer callbacks
 	writeAt  time.Time      // when the batch being written was begun
+	wroteAt  time.Time      // when the last batch began
 	pingSent time.Time      // zero: no ping outstanding
 	start    time.Time
 	drainAt  time.Time // when the drain's ping was sent

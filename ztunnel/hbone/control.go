@@ -266,6 +266,7 @@ func (c *conn) headersLocked(id uint32, end bool) {
 func (c *conn) pushLocked() {
 	if !c.writing && c.err == nil {
 		c.writing = true
+		c.companyLocked()
 		c.leadLocked()
 	}
 }

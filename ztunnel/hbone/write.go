@@ -2,6 +2,7 @@ package hbone
 
 import (
 	"encoding/binary"
+	"runtime"
 	"slices"
 	"time"
 
@@ -18,6 +19,8 @@ const (
 	// directData is the payload from which a frame goes to TLS from where it lies; below, it is copied together with others
 	// into common records.
 	directData = 4 << 10
+	// busyGap is how soon after another a batch begins on a connection where frames of several streams may meet.
+	busyGap = 250 * time.Microsecond
 )
 
 // place is where a stream's outgoing DATA stands.
@@ -105,7 +108,21 @@ func (c *conn) commitLocked(s *Stream) {
 		s.cond.wait(&c.mu)
 	}
 	if s.out.place == placeLead {
+		if len(s.out.buf)-s.out.off < directData {
+			c.companyLocked()
+		}
 		c.leadLocked()
+	}
+}
+
+// companyLocked lets goroutines that can run queue their frames too, so that those of several streams leave in one system call:
+// a write costs more than what it says. Where the last batch left a while ago nobody is likely to come, and to ask would wake
+// another thread for nothing. The caller has set writing; mu is released meanwhile.
+func (c *conn) companyLocked() {
+	if len(c.streams) > 1 && time.Since(c.wroteAt) < busyGap {
+		c.mu.Unlock()
+		runtime.Gosched()
+		c.mu.Lock()
 	}
 }
 
@@ -126,7 +143,7 @@ func (c *conn) leadLocked() {
 				c.fail(err)
 			}
 			c.mu.Lock()
-			c.writeAt = time.Time{}
+			c.wroteAt, c.writeAt = c.writeAt, time.Time{}
 			if c.batched != nil {
 				close(c.batched)
 				c.batched = nil
