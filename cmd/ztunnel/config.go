@@ -16,8 +16,8 @@ import (
 	"github.com/ambit-mesh/ambit/ztunnel/inpod"
 )
 
-// istioVersion is the release of Istio whose wire and names we keep to.
-const istioVersion = "1.27"
+// istioVersion is the release of Istio whose wire and names we keep to: that of the API definitions in go.mod.
+const istioVersion = "1.31"
 
 // config turns options into what the ztunnel is told. Both logs go to out.
 func (o *options) config(environ []string, out io.Writer) (ztunnel.Config, error) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -135,5 +136,16 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(out.String(), name) {
 			t.Errorf("help does not name %s", name)
 		}
+	}
+}
+
+// What the ztunnel says it is compatible with is what the controller's API definitions are of.
+func TestIstioVersion(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Version}}", "istio.io/api").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(out); !strings.HasPrefix(got, "v"+istioVersion+".") {
+		t.Errorf("istio.io/api is %s and we say %s", strings.TrimSpace(got), istioVersion)
 	}
 }
