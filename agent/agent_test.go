@@ -59,7 +59,13 @@ func TestThePodsWayThroughTheMesh(t *testing.T) {
 	if got := z.captured(h, "10.99.1.3:81"); got != "10.99.1.3:81" {
 		t.Errorf("original destination without an agent %s", got)
 	}
+	inMesh := w.settings(h)
+	w.bind("web", h) // found by its address before the ztunnel is there
 	w.start()
+	w.await("refused the listeners that the ztunnel holds", func(s Status) bool { p := s.pod("web"); return p.Netns != 0 && p.Error != "" })
+	if got := w.settings(h); got != inMesh || got == own {
+		t.Errorf("settings %q while the ztunnel is away, before %q", got, inMesh)
+	}
 	z.Close()
 	z = w.connect(z)
 	if strings.Join(z.said, " ") != "keep:uid-web" {
@@ -93,7 +99,6 @@ func TestThePodsWayThroughTheMesh(t *testing.T) {
 	waiting.Close()
 
 	// It leaves the mesh, and joins again: found by its address this time.
-	w.bind("web", h)
 	w.pod("shop", "web", ", labels: {istio.io/dataplane-mode: none}", "{ip: 10.77.0.2}")
 	if got := z.hear(); got != "del:LEFT" {
 		t.Errorf("the ztunnel heard %s", got)

@@ -50,7 +50,7 @@ func (f *fleet) join(m *member) error {
 		f.log.Warn("kernel lacks settings that the mesh would make", "pod", m.pod.Key, "settings", missing)
 	}
 	if err := f.enrol(m, want, facts); err != nil {
-		if !m.enrolled {
+		if _, adopted := f.adopted[m.cookie]; !m.enrolled && !adopted { // the kernel captures an adopted pod all the while
 			err = errors.Join(err, f.settings.Restore(m.ns, m.cookie))
 		}
 		return err
