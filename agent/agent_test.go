@@ -66,6 +66,9 @@ func TestThePodsWayThroughTheMesh(t *testing.T) {
 	if got := w.settings(h); got != inMesh || got == own {
 		t.Errorf("settings %q while the ztunnel is away, before %q", got, inMesh)
 	}
+	if got := w.note("web"); got != "enabled" {
+		t.Errorf("annotation %q while the ztunnel is away: peers come in plain text", got)
+	}
 	z.Close()
 	z = w.connect(z)
 	if strings.Join(z.said, " ") != "keep:uid-web" {

@@ -283,6 +283,9 @@ func (f *fleet) annotate(ctx context.Context, m *member) error {
 	if value == m.noted || m.pod.UID == "" {
 		return nil
 	}
+	if value == source.Pending && m.noted == "?" && !m.enrolled && f.claimable(m) {
+		return nil // captured by an earlier agent: were it called pending, peers would come in plain text until it is claimed
+	}
 	if value == "" && m.noted == "?" && len(f.node().OtherMeshes) > 0 {
 		return nil // it is the other mesh's word that its pods are captured
 	}
