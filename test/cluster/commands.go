@@ -76,7 +76,7 @@ func clusterCommands(tree *Tree) []*cobra.Command {
 	var (
 		dir           folder
 		number, nodes int
-		dual          bool
+		dual, wipe    bool
 	)
 	// with gives a command the cluster that runs in the folder.
 	with := func(do func(*cobra.Command, *Cluster, []string) error) func(*cobra.Command, []string) error {
@@ -138,7 +138,9 @@ func clusterCommands(tree *Tree) []*cobra.Command {
 		},
 		{
 			Use: "reboot NODE", Short: "end everything on a node at once, and start it with its disk as it was", Args: cobra.ExactArgs(1),
-			RunE: with(func(cmd *cobra.Command, c *Cluster, args []string) error { return c.reboot(cmd.Context(), args[0]) }),
+			RunE: with(func(cmd *cobra.Command, c *Cluster, args []string) error {
+				return c.reboot(cmd.Context(), args[0], wipe)
+			}),
 		},
 		{
 			Use: "loadbalancer", Hidden: true, Args: cobra.NoArgs, // what up leaves running
@@ -152,6 +154,9 @@ func clusterCommands(tree *Tree) []*cobra.Command {
 		},
 	}
 	for _, c := range all {
+		if c.Name() == "reboot" {
+			c.Flags().BoolVar(&wipe, "wipe", false, "with an empty disk: a new machine in the old one's place")
+		}
 		dir.flag(c, "/var/tmp/ambit-cluster")
 		c.Flags().IntVar(&number, "number", 0, "which cluster, of those that run side by side (give each a --dir)")
 		c.Flags().IntVar(&nodes, "nodes", 2, "how many nodes")
