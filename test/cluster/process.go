@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +31,9 @@ type Process struct {
 	err  error         // how it ended; read after done
 }
 
-// start runs argv in the background, in a session of its own, with its output in dir/log/name.log.
+// start runs argv in the background, in a session of its own, with its output in dir/log/name.log. It gets no other descriptor:
+// what this process was itself started with, such as a lock or the pipe of who waits for its output, would else be held for as
+// long as the program lives.
 func start(dir, name string, argv []string) (*Process, error) {
 	p := &Process{Name: name, log: filepath.Join(dir, "log", name+".log"), done: make(chan struct{})}
 	if err := os.MkdirAll(filepath.Dir(p.log), 0o755); err != nil {
@@ -45,6 +48,10 @@ func start(dir, name string, argv []string) (*Process, error) {
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
 	cmd.Env = append(os.Environ(), mark+"="+dir, "PATH="+os.Getenv("PATH")+":/usr/local/sbin:/usr/sbin:/sbin")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// Go marks what it opens, not what it inherited.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("start %s: close_range: %w", name, err)
+	}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}

@@ -122,6 +122,28 @@ func TestThreadsLive(t *testing.T) {
 	l.Close()
 }
 
+// TestNothingInherited: what we inherited ends with us and is not what a process we start holds.
+func TestNothingInherited(t *testing.T) {
+	lock, err := os.Create(filepath.Join(t.TempDir(), "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	inherited, err := unix.FcntlInt(lock.Fd(), unix.F_DUPFD, 100) // as from a shell: not closed on exec
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(inherited)
+	p, err := start(t.TempDir(), "looks", []string{"sh", "-c", fmt.Sprintf("if test -e /proc/$$/fd/%d; then readlink /proc/$$/fd/%d; exit 1; fi", inherited, inherited)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-p.done
+	if p.err != nil {
+		t.Errorf("%v: it holds %s", p.err, p.tail())
+	}
+}
+
 // TestUntil: a program that ends before it is ready is told of with what it said.
 func TestUntil(t *testing.T) {
 	p, err := start(t.TempDir(), "failing", []string{"sh", "-c", "echo no such thing; exit 3"})
