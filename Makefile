@@ -54,7 +54,7 @@ test-cluster: ## clusters come up, work, survive reboots and crashes, and leave 
 	@test/deps.sh $(CLUSTER_PACKAGES)
 	cd test/cluster && AMBIT_TEST_REQUIRE=cluster go test -trimpath -count=1 -timeout 40m -v -run 'TestLife|TestCrash' .
 
-e2e: $(CLUSTER) ## the product on a real two-node cluster, checked promise by promise (root; KEEP=1 leaves it running, ONLY=1,2)
+e2e: $(CLUSTER) ## the product on a real two-node cluster of IPv4 and IPv6, checked promise by promise (root; KEEP=1 leaves it running, ONLY=1,2, NODES=3)
 	@test/deps.sh $(PACKAGES) $(CLUSTER_PACKAGES)
 	go build -trimpath -o $(BIN)/ambit-e2e ./test/e2e
 	go build -trimpath -o build/e2e/workload ./test/e2e/workload
@@ -63,7 +63,7 @@ e2e: $(CLUSTER) ## the product on a real two-node cluster, checked promise by pr
 	$(MAKE) -s images IMAGES="--arch $$(go env GOARCH)"
 	$(CLUSTER) image build/e2e/workload docker.io/ambit/e2e:dev build/images/e2e.tar
 	$(CLUSTER) image build/e2e/labprog docker.io/ambit/labprog:dev build/images/labprog.tar
-	@trap '$(if $(KEEP),,$(CLUSTER) down)' EXIT; $(CLUSTER) up --dual && $(BIN)/ambit-e2e $(if $(ONLY),--only $(ONLY))
+	@trap '$(if $(KEEP),,$(CLUSTER) down)' EXIT; $(CLUSTER) up --dual --nodes $(or $(NODES),2) && $(BIN)/ambit-e2e $(if $(ONLY),--only $(ONLY))
 
 fuzz: ## fuzz one package for a minute a target: make fuzz PKG=./ztunnel/hbone
 	@set -eo pipefail; all=$$(go test $(or $(PKG),$(error which package? make fuzz PKG=./ztunnel/hbone)) -list '^Fuzz' | { grep ^Fuzz || { echo "no fuzz target in $(PKG)" >&2; exit 1; }; }); \

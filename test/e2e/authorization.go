@@ -65,7 +65,13 @@ func authorization() Check {
 			if _, err := w.kubectl(ctx, "-n", "inside", "delete", "authorizationpolicy", "client-only"); err != nil {
 				return "", err
 			}
-			return eventually(ctx, 30*time.Second, func() (string, error) { return w.in(ctx, "inside/other", "get", "http://server.inside/undenied") })
+			saw, err := eventually(ctx, 30*time.Second, func() (string, error) { return w.in(ctx, "inside/other", "get", "http://server.inside/undenied") })
+			if err != nil {
+				return "", err
+			}
+			// What else was denied; the checks that follow use it.
+			knocked, err := eventually(ctx, 30*time.Second, func() (string, error) { return w.in(ctx, "inside/client", "knock", "server.inside:7000") })
+			return saw + "; the other port: " + knocked, err
 		}},
 	}}
 }

@@ -38,9 +38,12 @@ const stepLimit = 4 * time.Minute
 // checks in order: each finds the cluster as the one before left it.
 func checks() []Check {
 	return slices.Concat(
-		[]Check{install(), join(), optOut(), services(), wire(), strict(), probes(), newPods(), authorization()},
+		[]Check{
+			install(), join(), older(), optOut(), services(), statefulSet(), kubeSystem(), hostNetwork(), wire(), networkPolicy(),
+			strict(), probes(), hooks(), newPods(), authorization(), restarts(),
+		},
 		demoChecks(),
-		[]Check{restarts(), reboot(), leave(), uninstall()},
+		[]Check{agentGone(), reboot(), freshNode(), powerOff(), leave(), uninstall()}, // they take parts of the cluster away
 	)
 }
 

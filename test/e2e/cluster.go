@@ -7,28 +7,35 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
 
 // World is a cluster of test/cluster, as an administrator with kubectl and a shell on each node has it.
 type World struct {
-	Cluster string // the program ambit-cluster
-	Dir     string // the cluster's folder
-	Tree    string // top of the sources
-	Work    string // for files that the checks make
-	kube    string // the program that holds kubectl
+	Cluster string   // the program ambit-cluster
+	Dir     string   // the cluster's folder
+	Tree    string   // top of the sources
+	Work    string   // for files that the checks make
+	kube    string   // the program that holds kubectl
+	nodes   []string // clients run on the first, servers on the second
 }
 
-// nodes of the cluster: clients run on the first, servers on the second.
-var nodes = []string{"n1", "n2"}
+// others are the nodes but one.
+func (w *World) others(node string) []string {
+	return slices.DeleteFunc(slices.Clone(w.nodes), func(n string) bool { return n == node })
+}
 
 // output runs a command; an error holds what it said.
 func output(cmd *exec.Cmd) (string, error) {
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args[1:], " "), err, lastLines(said.String()))
+		args := slices.DeleteFunc(slices.Clone(cmd.Args[1:]), func(a string) bool { // what all have
+			return strings.HasPrefix(a, "--kubeconfig=") || strings.HasPrefix(a, "--cache-dir=") || strings.HasPrefix(a, "--dir=")
+		})
+		return out.String(), fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, lastLines(said.String()))
 	}
 	return out.String(), nil
 }
@@ -95,6 +102,7 @@ type agentStatus struct {
 		Name      string `json:"name"`
 		Enrolled  bool   `json:"enrolled"`
 		Acked     bool   `json:"acked"`
+		Reason    string `json:"reason"`
 		Error     string `json:"error"`
 		Older     uint64 `json:"olderConnections"`
 	} `json:"pods"`
@@ -166,7 +174,7 @@ func (w *World) podIP(ctx context.Context, namespace, selector string) (string, 
 
 // lives tells pods by their uid, and how often their containers were started: what changes when a pod is restarted.
 func (w *World) lives(ctx context.Context, namespace string) (string, error) {
-	all, err := w.pods(ctx, namespace, "", "{{.metadata.uid}}{{range .status.containerStatuses}}/{{.restartCount}}{{end}}")
+	all, err := w.pods(ctx, namespace, "", life)
 	return strings.Join(all, " "), err
 }
 

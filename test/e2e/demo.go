@@ -101,9 +101,9 @@ func (d *demoRun) ztunnels(ctx context.Context, w *World, name string, values ..
 	}
 	// The old ones finish what they have; the checks look at one ztunnel a node.
 	err = poll(ctx, time.Minute, func() error {
-		for _, app := range []string{"ambit-agent", "ambit-ztunnel", "ambit-controller"} {
+		for app, count := range map[string]int{"ambit-agent": len(w.nodes), "ambit-ztunnel": len(w.nodes), "ambit-controller": controllers} {
 			all, err := lab.podsOf(ctx, app, "")
-			if err == nil && len(all) != len(nodes) {
+			if err == nil && len(all) != count {
 				err = fmt.Errorf("%d pods of %s", len(all), app)
 			}
 			if err != nil {

@@ -23,8 +23,8 @@ import (
 // is frozen for as long as it shall stay dead; nothing else of the node is.
 
 // appOf is the label of a part's pods, and its node; a controller has none.
-func appOf(part string) (app, node string) {
-	for _, node := range nodes {
+func (w *World) appOf(part string) (app, node string) {
+	for _, node := range w.nodes {
 		switch part {
 		case mesh.AgentName(node):
 			return "ambit-agent", node
@@ -38,7 +38,7 @@ func appOf(part string) (app, node string) {
 // Kill is part of demo.Mesh: of the controller all replicas.
 func (m demoMesh) Kill(ctx context.Context, part string) error {
 	var pids []int
-	app, node := appOf(part)
+	app, node := m.w.appOf(part)
 	pods, err := m.podsOf(ctx, app, node)
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (m demoMesh) StartController(ctx context.Context) error {
 // answers waits until every pod of a part says that it is ready. The API server would tell of before.
 func (m demoMesh) answers(ctx context.Context, part, path string) error {
 	return poll(ctx, time.Minute, func() error {
-		app, node := appOf(part)
+		app, node := m.w.appOf(part)
 		pods, err := m.podsOf(ctx, app, node)
 		for _, pod := range pods {
 			if _, fetchErr := fetch(ctx, "http://"+pod.Status.PodIP+path); fetchErr != nil {

@@ -161,7 +161,7 @@ func (l *demoLab) Probe(ctx context.Context, pod netlab.Pod) (out netlab.Output,
 	if err := l.SetReady(ctx, pod.Ref(), true); err != nil {
 		return out, err
 	}
-	before, err := l.w.admitted(ctx, pod.Node)
+	before, err := l.w.outcome(ctx, pod.Node, "probe_admitted")
 	if err != nil {
 		return out, err
 	}
@@ -180,7 +180,7 @@ func (l *demoLab) Probe(ctx context.Context, pod netlab.Pod) (out netlab.Output,
 			return out, errors.New("the pod is not ready any more")
 		}
 	}
-	after, err := l.w.admitted(ctx, pod.Node)
+	after, err := l.w.outcome(ctx, pod.Node, "probe_admitted")
 	if err == nil && after-before < probes-1 {
 		err = fmt.Errorf("the node's kernel let %.0f probes in", after-before)
 	}

@@ -160,7 +160,7 @@ func (m demoMesh) admin(ctx context.Context, node string) (string, error) {
 
 // Links is part of demo.Mesh: those pinned on the nodes.
 func (m demoMesh) Links() (out []int, err error) {
-	for _, node := range nodes {
+	for _, node := range m.w.nodes {
 		pid, err := m.nodePID(node)
 		if err != nil {
 			return nil, err

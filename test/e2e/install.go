@@ -31,7 +31,8 @@ func install() Check {
 			if err := w.workloadsReady(ctx); err != nil {
 				return "", err
 			}
-			return w.in(ctx, "inside/client", "get", "http://server.inside/before")
+			// A Service's rules come to a node a moment after its pods.
+			return eventually(ctx, 20*time.Second, func() (string, error) { return w.in(ctx, "inside/client", "get", "http://server.inside/before") })
 		}},
 		{"definitions and manifests applied, all of it ready", func(ctx context.Context, w *World) (string, error) {
 			began := time.Now()
@@ -52,7 +53,7 @@ func install() Check {
 		}},
 		{"each agent is ready and knows its kubelet", func(ctx context.Context, w *World) (string, error) {
 			var saw []string
-			for _, node := range nodes {
+			for _, node := range w.nodes {
 				if err := poll(ctx, time.Minute, func() error {
 					s, err := w.agent(ctx, node)
 					switch {

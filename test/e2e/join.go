@@ -1,9 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -17,7 +18,7 @@ func join() Check {
 			if err != nil {
 				return "", err
 			}
-			held, err := w.hold(ctx, "inside/client", "server.inside:7000", 15*time.Second)
+			held, err := w.during(ctx, "inside/client", "hold", "server.inside:7000")
 			if err != nil {
 				return "", err
 			}
@@ -41,7 +42,7 @@ func join() Check {
 		}},
 		{"the agents hold every pod, and the ztunnels have them", func(ctx context.Context, w *World) (string, error) {
 			var saw []string
-			for _, node := range nodes {
+			for _, node := range w.nodes {
 				s, err := w.agent(ctx, node)
 				if err != nil {
 					return "", err
@@ -69,42 +70,13 @@ func join() Check {
 			if err != nil {
 				return saw, err
 			}
-			ip, err := w.podIP(ctx, "inside", "app=client")
-			if err == nil && !strings.Contains(saw, "asked by "+ip) {
-				err = fmt.Errorf("the server did not see the client's own address %s", ip)
+			ips, err := w.podIPs(ctx, "inside", "app=client")
+			if err == nil && !slices.ContainsFunc(ips, func(ip netip.Addr) bool { return strings.Contains(saw, "asked by "+ip.String()+" ") }) {
+				err = fmt.Errorf("the server did not see the client's own address: %s", ips)
 			}
 			return saw + "; " + field(line, "src.identity"), err
 		}},
 	}}
-}
-
-// hold opens a connection from a pod and asks over it again and again. It returns once the first answer is there; the function
-// it returns waits for the end, and fails if the connection broke.
-func (w *World) hold(ctx context.Context, pod, address string, lasting time.Duration) (func() (string, error), error) {
-	cmd := w.kubectlCommand(ctx, append(execArgs(pod), "hold", "-for="+lasting.String(), address)...)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	var said strings.Builder
-	cmd.Stderr = &said
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	lines := bufio.NewScanner(out)
-	if !lines.Scan() || lines.Text() != "connected" {
-		return nil, fmt.Errorf("no connection to %s: %w: %s", address, cmd.Wait(), said.String())
-	}
-	return func() (string, error) {
-		last := ""
-		for lines.Scan() {
-			last = lines.Text()
-		}
-		if err := cmd.Wait(); err != nil {
-			return last, fmt.Errorf("%w: %s", err, lastLines(said.String()))
-		}
-		return last, nil
-	}, nil
 }
 
 // field is one member of a line of the access log, for people.

@@ -53,6 +53,13 @@ func command(ctx context.Context) error {
 		return fmt.Errorf("kubectl: %w", err)
 	}
 	w.kube = strings.TrimSpace(kube)
+	names, err := w.kubectl(ctx, "get", "nodes", "-o", "jsonpath={.items[*].metadata.name}")
+	if err != nil {
+		return fmt.Errorf("nodes: %w", err)
+	}
+	if w.nodes = strings.Fields(names); len(w.nodes) < 2 {
+		return fmt.Errorf("the cluster has nodes %v; want two at least", w.nodes)
+	}
 	began := time.Now()
 	results, err := run(ctx, &w, *only, os.Stdout)
 	failed := 0

@@ -45,7 +45,7 @@ func newPods() Check {
 			return fmt.Sprintf("4 pods, init containers too, done in %s", took.Round(time.Second)), err
 		}},
 		{"the plugin stands last in each node's CNI configuration", func(ctx context.Context, w *World) (string, error) {
-			for _, node := range nodes {
+			for _, node := range w.nodes {
 				text, err := w.onNode(ctx, node, "cat", "/etc/cni/net.d/10-bridge.conflist")
 				if err != nil {
 					return "", err

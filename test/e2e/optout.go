@@ -24,7 +24,11 @@ func optOut() Check {
 				return "", err
 			}
 			since := time.Now().Add(-time.Second)
-			saw, err := w.in(ctx, "inside/other", "get", "http://server.inside/optout")
+			server, err := w.podIP(ctx, "inside", "app=server")
+			if err != nil {
+				return "", err
+			}
+			saw, err := w.in(ctx, "inside/other", "get", "http://"+server+":8080/optout")
 			if err != nil {
 				return "", err
 			}
@@ -37,6 +41,9 @@ func optOut() Check {
 				how = `"src.identity":"spiffe://`
 			}
 			line, err := w.logged(ctx, "n2", since, `"direction":"inbound"`, `"src.addr":"`+ip+":", how)
+			if want == "" {
+				return saw + "; plaintext", err
+			}
 			return saw + "; " + field(line, "src.identity"), err
 		}
 	}

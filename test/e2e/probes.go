@@ -12,7 +12,7 @@ import (
 func probes() Check {
 	return Check{"probes under STRICT", []Step{
 		{"TCP, HTTP, gRPC and exec probes bring a new pod up", func(ctx context.Context, w *World) (string, error) {
-			before, err := w.admitted(ctx, "n2")
+			before, err := w.outcome(ctx, "n2", "probe_admitted")
 			if err != nil {
 				return "", err
 			}
@@ -22,40 +22,27 @@ func probes() Check {
 			if _, err := w.kubectl(ctx, "-n", "inside", "rollout", "status", "deployment/server", "--timeout=90s"); err != nil {
 				return "", err
 			}
-			after, err := w.admitted(ctx, "n2")
+			after, err := w.outcome(ctx, "n2", "probe_admitted")
 			if err == nil && after <= before {
 				err = errors.New("no probe was told from other plaintext: they pass for another reason")
 			}
 			return fmt.Sprintf("ready; %.0f connections of probes since", after-before), err
 		}},
-		{"the hook that the old pod ended with passed", func(ctx context.Context, w *World) (string, error) {
-			if err := poll(ctx, 30*time.Second, func() error {
-				all, err := w.kubectl(ctx, "-n", "inside", "get", "pods", "-l", "app=server", "-o", "name")
-				if err == nil && len(strings.Fields(all)) != 1 {
-					err = fmt.Errorf("pods %q", all)
-				}
-				return err
-			}); err != nil {
+		{"it stays ready, and is not restarted", func(ctx context.Context, w *World) (string, error) {
+			if err := w.oldGone(ctx, "inside", "app=server", 1); err != nil { // of the replaced one, with its hook
 				return "", err
 			}
-			failed, err := w.kubectl(ctx, "-n", "inside", "get", "events", "--field-selector=reason=FailedPreStopHook", "-o", "jsonpath={.items[*].message}")
-			if err == nil && failed != "" {
-				err = errors.New(failed)
-			}
-			return "no event of a failed preStop hook", err
-		}},
-		{"it stays ready, and is not restarted", func(ctx context.Context, w *World) (string, error) {
 			before, err := w.lives(ctx, "inside")
 			if err != nil {
 				return "", err
 			}
-			from, err := w.admitted(ctx, "n2")
+			from, err := w.outcome(ctx, "n2", "probe_admitted")
 			if err != nil {
 				return "", err
 			}
 			// Three rounds of three network probes, and more than any failureThreshold.
 			if err := poll(ctx, time.Minute, func() error {
-				now, err := w.admitted(ctx, "n2")
+				now, err := w.outcome(ctx, "n2", "probe_admitted")
 				if err == nil && now < from+12 {
 					err = fmt.Errorf("%.0f probes", now-from)
 				}
@@ -75,18 +62,18 @@ func probes() Check {
 	}}
 }
 
-// admitted counts the connections that a node's kernel took for the kubelet's.
-func (w *World) admitted(ctx context.Context, node string) (float64, error) {
+// outcome reads one of the agent's counters of what the kernel did.
+func (w *World) outcome(ctx context.Context, node, name string) (float64, error) {
 	text, err := w.onNode(ctx, node, "curl", "-sS", "--max-time", "5", "--unix-socket", "/run/ambit/status.sock", "http://agent/metrics")
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(text) {
-		if value, ok := strings.CutPrefix(line, `ambit_agent_datapath_outcomes_total{outcome="probe_admitted"} `); ok {
+		if value, ok := strings.CutPrefix(line, `ambit_agent_datapath_outcomes_total{outcome="`+name+`"} `); ok {
 			var n float64
 			_, err := fmt.Sscan(value, &n)
 			return n, err
 		}
 	}
-	return 0, errors.New("the agent does not count probes")
+	return 0, errors.New("the agent does not count " + name)
 }

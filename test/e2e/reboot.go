@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os/exec"
 	"strings"
 	"time"
@@ -33,25 +32,7 @@ func reboot() Check {
 			}
 			return saw + " after " + took.String(), nil
 		}},
-		{"its taint is gone, so pods may be scheduled", func(ctx context.Context, w *World) (string, error) {
-			return eventually(ctx, 90*time.Second, func() (string, error) {
-				taints, err := w.kubectl(ctx, "get", "node", "n2", "-o", "jsonpath={.spec.taints[*].key}")
-				if err == nil && strings.Contains(taints, "cni.istio.io/not-ready") {
-					err = fmt.Errorf("taints %s", taints)
-				}
-				return "no cni.istio.io/not-ready", err
-			})
-		}},
-		{"and who is outside is still refused", func(ctx context.Context, w *World) (string, error) {
-			server, err := w.podIP(ctx, "inside", "app=server")
-			if err != nil {
-				return "", err
-			}
-			saw, err := w.in(ctx, "outside/stranger", "get", "http://"+server+":8080/still")
-			if err == nil {
-				return "", fmt.Errorf("answered: %s", saw)
-			}
-			return lastLines(err.Error()), nil
-		}},
+		{"its taint is gone, so pods may be scheduled", untainted},
+		{"and who is outside is still refused", stillRefused},
 	}}
 }

@@ -39,7 +39,7 @@ func uninstall() Check {
 		}},
 		{"nothing of it is on the nodes", func(ctx context.Context, w *World) (string, error) {
 			var errs []error
-			for _, node := range nodes {
+			for _, node := range w.nodes {
 				for what, script := range map[string]string{
 					"pins":              `find /sys/fs/bpf -mindepth 1 ! -name "*.debug"`, // the kernel's own
 					"CNI configuration": `grep -rl ambit /etc/cni/net.d`,

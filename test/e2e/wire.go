@@ -94,28 +94,39 @@ func (w *World) record(ctx context.Context, node string, do func() error) ([]byt
 	return raw, errors.Join(err, killed)
 }
 
-// tunnelRecords counts segments that hold a TLS record and have port 15008 at either end, in Ethernet frames of IPv4.
+// tunnelRecords counts segments that hold a TLS record and have port 15008 at either end, in Ethernet frames of IPv4 and IPv6.
 func tunnelRecords(pcap []byte) (n int) {
-	const ethernet, port = 14, 15008
 	for rest := pcap[min(len(pcap), 24):]; len(rest) >= 16; {
 		size := int(rest[8]) | int(rest[9])<<8 | int(rest[10])<<16
 		if len(rest) < 16+size {
 			break
 		}
-		frame := rest[16 : 16+size]
-		rest = rest[16+size:]
-		if len(frame) < ethernet+40 || frame[12] != 8 || frame[13] != 0 || frame[ethernet+9] != 6 {
-			continue
-		}
-		tcp := frame[ethernet+int(frame[ethernet]&15)*4:]
-		if len(tcp) < 20 || len(tcp) <= int(tcp[12]>>4)*4+2 {
-			continue
-		}
-		payload := tcp[int(tcp[12]>>4)*4:]
-		src, dst := int(tcp[0])<<8|int(tcp[1]), int(tcp[2])<<8|int(tcp[3])
-		if (src == port || dst == port) && payload[0] >= 20 && payload[0] <= 23 && payload[1] == 3 { // RFC 8446, 5.1
+		if tunnelRecord(segment(rest[16 : 16+size])) {
 			n++
 		}
+		rest = rest[16+size:]
 	}
 	return n
+}
+
+// segment is what an Ethernet frame holds of TCP; nil if it is something else.
+func segment(frame []byte) []byte {
+	const ethernet, v6 = 14, 40
+	switch {
+	case len(frame) >= ethernet+40 && frame[12] == 0x08 && frame[13] == 0 && frame[ethernet+9] == 6:
+		return frame[min(len(frame), ethernet+int(frame[ethernet]&15)*4):]
+	case len(frame) >= ethernet+v6 && frame[12] == 0x86 && frame[13] == 0xdd && frame[ethernet+6] == 6:
+		return frame[ethernet+v6:]
+	}
+	return nil
+}
+
+func tunnelRecord(tcp []byte) bool {
+	const port = 15008
+	if len(tcp) < 20 || len(tcp) <= int(tcp[12]>>4)*4+2 {
+		return false
+	}
+	payload := tcp[int(tcp[12]>>4)*4:]
+	src, dst := int(tcp[0])<<8|int(tcp[1]), int(tcp[2])<<8|int(tcp[3])
+	return (src == port || dst == port) && payload[0] >= 20 && payload[0] <= 23 && payload[1] == 3 // RFC 8446, 5.1
 }
